@@ -1,0 +1,3 @@
+from glue_mva.cli import main
+
+main()

@@ -1,0 +1,15 @@
+"""The error that a user can fix. The command line prints it as one line and exits with 2; Python callers catch it."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UsageError(ValueError):
+    """Bad input: the message is one line that names the value and the way out."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the closest known word, or the list of known words where none is close."""
+    known = list(known)
+    match = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return f"; did you mean {match[0]!r}?" if match else f"; known: {', '.join(known)}"

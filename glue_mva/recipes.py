@@ -1,0 +1,111 @@
+"""Recipes: where the values come from that a run does not name, and the learning-rate schedule. Imports no torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from glue_mva import paper
+from glue_mva.config import RunConfig
+from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
+from glue_mva.tasks import get_task
+
+NEAREST_TASK = {"wnli": "rte", "ax": "mnli"}
+"""Tasks that the paper leaves out -> the task whose values stand in for theirs."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A full set of values for the fields of `RunConfig` that may be left at `None`."""
+
+    title: str
+    values: Mapping[str, Any]
+    """Field -> value; the same for every task."""
+
+    def for_run(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
+        """Field -> (value, where it comes from) for one task and optimizer."""
+        return {key: (value, self.title) for key, value in self.values.items()}
+
+
+@dataclass(frozen=True)
+class PaperRecipe(Recipe):
+    """The paper's recipe, whose batch, warmup, learning rate and weight decay differ from task to task."""
+
+    def for_run(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
+        column = NEAREST_TASK.get(task, task)
+        note = f" ({get_task(task).title} is not in it: {get_task(column).title}'s)" if column != task else ""
+        row = optim if optim in paper.BEST_HPARAMS else "adam"
+        row_note = "" if row == optim else f" ({optim} is not in it: Adam's)"
+        lr, weight_decay = paper.BEST_HPARAMS[row][column]
+        per_task = {
+            "lr": (lr, f"the paper's best for {OPTIMIZERS[row].label} on {get_task(column).title}{row_note}"),
+            "weight_decay": (weight_decay, f"the paper's best, with that lr{row_note}"),
+            "train_batch_size": (paper.TRAIN_BATCH_SIZE[column], self.title + note),
+            "warmup_ratio": (paper.WARMUP_UPDATES[column] / paper.UPDATES[column], self.title + note),
+        }
+        return super().for_run(task, optim) | per_task
+
+
+RECIPES: dict[str, Recipe] = {
+    "paper": PaperRecipe(
+        "recipe paper (section 5.3; fairseq's RoBERTa recipe for GLUE)",
+        {"num_train_epochs": float(paper.NUM_TRAIN_EPOCHS), "max_grad_norm": 0.0, "max_length": 512,
+         "hidden_dropout": 0.1, "attention_dropout": 0.1, "classifier_dropout": 0.0, "decay_all_parameters": True,
+         "scale_targets": True},
+    ),
+    "hf": Recipe(
+        "recipe hf (defaults of Hugging Face's run_glue example)",
+        {"num_train_epochs": 3.0, "max_grad_norm": 1.0, "max_length": 128, "hidden_dropout": 0.1,
+         "attention_dropout": 0.1, "classifier_dropout": 0.1, "decay_all_parameters": False, "scale_targets": False,
+         "lr": 5e-5, "weight_decay": 0.0, "train_batch_size": 8, "warmup_ratio": 0.0},
+    ),
+}  # fmt: skip
+
+
+def resolve(config: RunConfig) -> tuple[RunConfig, dict[str, str]]:
+    """The config with every recipe value filled in, and field -> where its value came from."""
+    filled, source = {}, {}
+    for key, (value, origin) in RECIPES[config.recipe].for_run(config.task, config.optim).items():
+        if getattr(config, key) is None:
+            filled[key], source[key] = value, origin
+        else:
+            source[key] = "given"
+    constants = {k: list(v) if isinstance(v, tuple) else v for k, v in get_optimizer(config.optim).paper_args.items()}
+    for key in constants:
+        source[f"optim_args.{key}"] = "given" if key in config.optim_args else "the paper's constant"
+    filled["optim_args"] = {**constants, **config.optim_args}
+    return config.replace(**filled), source
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warmup, then linear decay to 0; all counts are optimizer updates."""
+
+    total_steps: int
+    """Update at which the learning rate reaches 0."""
+    warmup_steps: int
+    max_steps: int
+    """Updates that are made. The paper's recipe stops after 10 epochs, on RTE before the decay is over."""
+    steps_per_epoch: int
+
+
+def schedule(config: RunConfig, train_rows: int) -> Schedule:
+    """The schedule of a resolved config on this many training rows.
+
+    Recipe paper: its number of updates scales with rows, epochs and 1/batch, and training ends after the epochs even
+    where the decay would go on (fairseq's `--max-epoch` beside `--total-num-update`). `max_steps` goes over both.
+    """
+    assert config.train_batch_size and config.warmup_ratio is not None and config.num_train_epochs is not None
+    steps_per_epoch = max(1, math.ceil(train_rows / config.train_batch_size))
+    column = NEAREST_TASK.get(config.task, config.task)
+    epoch_steps = math.ceil(config.num_train_epochs * steps_per_epoch)
+    if config.max_steps is not None:
+        total = stop = config.max_steps
+    elif config.recipe == "paper" and config.num_train_epochs > 0:
+        full = paper.UPDATES[column] * paper.TRAIN_BATCH_SIZE[column] / get_task(column).rows["train"]  # 10 epochs
+        share = train_rows / config.train_batch_size * config.num_train_epochs / paper.NUM_TRAIN_EPOCHS
+        total = max(1, round(full * share))
+        stop = min(total, epoch_steps)
+    else:
+        total = stop = epoch_steps
+    return Schedule(total, round(config.warmup_ratio * total), stop, steps_per_epoch)

@@ -38,7 +38,7 @@ COLUMN_WIDTH = 3.4
 TEXT_WIDTH = 7.0
 """Width of both columns, inches."""
 
-RC: dict[str, Any] = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8,

@@ -1,0 +1,258 @@
+"""Load one GLUE task from any source, check it, draw subsets, and tokenize it once."""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets import Dataset
+from filelock import FileLock
+from sklearn.model_selection import train_test_split
+from transformers import PreTrainedTokenizerBase
+
+from glue_mva import hub, tsv
+from glue_mva.config import RunConfig
+from glue_mva.errors import UsageError
+from glue_mva.identity import task_root
+from glue_mva.tasks import Task, get_task
+
+log = logging.getLogger(__name__)
+
+HUB_DATASET = "nyu-mll/glue"
+DEMO_FOLDER = Path(__file__).parent / "demo_data"
+DEMO_TASK = "qnli"
+SUBSET_SEED = 0
+"""Seed with which `max_train_samples` and `max_eval_samples` draw rows: the same rows for every run."""
+
+
+@dataclass
+class TaskData:
+    """Rows of one task: those to train on and those to evaluate on."""
+
+    task: Task
+    train: Dataset | None
+    """`None` for a task without training rows (AX)."""
+    evaluation: dict[str, Dataset]
+    """Split name -> rows; the headline split first. With a holdout, the one split `holdout`."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """For the record: source, rows, official rows, partial, digest."""
+
+
+def load_task(config: RunConfig) -> TaskData:
+    """Rows that a resolved config trains and evaluates on.
+
+    Raises:
+        UsageError: the source lacks the task, is malformed or out of reach; names what was looked for.
+    """
+    task = get_task(config.task)
+    eval_splits = task.eval_splits or task.test_splits
+    wanted = (("train",) if "train" in task.rows else ()) + eval_splits
+    splits = _load(config.data, task, wanted)
+    _check_columns(task, splits, config.data)
+
+    rows = {name: len(split) for name, split in splits.items()}
+    official = {name: task.rows[name] for name in wanted}
+    train = splits.get("train")
+    if train is not None:
+        train = draw_rows(train, config.max_train_samples)
+    evaluation = {name: draw_rows(splits[name], config.max_eval_samples) for name in eval_splits}
+    if config.holdout_fraction > 0 and train is not None:
+        train, held = split_holdout(task, train, config.holdout_fraction, config.holdout_seed)
+        evaluation = {"holdout": held}
+
+    used = {"train": len(train) if train is not None else 0, **{k: len(v) for k, v in evaluation.items()}}
+    info = {
+        "source": config.data if config.data in ("hub", "demo") else "folder",
+        "rows": used,
+        "source_rows": rows,
+        "official_rows": official,
+        "partial": rows != official or bool(config.max_train_samples or config.max_eval_samples),
+        "holdout": config.holdout_fraction > 0,
+        "digest": digest_rows({"train": train, **evaluation} if train is not None else evaluation),
+    }
+    return TaskData(task, train, evaluation, info)
+
+
+def _load(data: str, task: Task, wanted: tuple[str, ...]) -> dict[str, Dataset]:
+    if data == "hub":
+        return _load_hub(task, wanted)
+    if data == "demo":
+        if task.name != DEMO_TASK:
+            raise UsageError(
+                f"the demo data hold {DEMO_TASK} only, not {task.name}: take --task {DEMO_TASK} or --data DIR"
+            )
+        return {name: Dataset.from_parquet(str(DEMO_FOLDER / f"{name}.parquet")) for name in wanted}
+    return _load_folder(data, task, wanted)
+
+
+def _load_hub(task: Task, wanted: tuple[str, ...]) -> dict[str, Dataset]:
+    online = hub.reachable()
+    settings = datasets.DownloadConfig(local_files_only=not online, max_retries=1)
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = not online
+    try:
+        loaded = datasets.load_dataset(HUB_DATASET, task.name, download_config=settings)
+    except Exception as error:  # whatever the Hub's client raises: the ways out are the same
+        reason = str(error).splitlines()[0] if online else "the Hub cannot be reached"
+        raise UsageError(
+            f"cannot load {HUB_DATASET} ({task.name}): {reason}; take --data DIR (the official TSV files) or --demo"
+        ) from None
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+    return {name: loaded[name] for name in wanted}
+
+
+def _load_folder(data: str, task: Task, wanted: tuple[str, ...]) -> dict[str, Dataset]:
+    folder = Path(data).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"data folder {data!r} is not there")
+    root = task_root(data, task.folder)
+    if root is None:
+        found = ", ".join(sorted(p.name for p in folder.iterdir() if p.is_dir())) or "no folders"
+        raise UsageError(f"no data for {task.name} in {data!r}: looked for a folder {task.folder}, found {found}")
+    if (root / "dataset_dict.json").is_file():
+        saved = datasets.load_from_disk(str(root))
+        if missing := [name for name in wanted if name not in saved]:
+            raise UsageError(f"{root}: no split {missing[0]!r} for {task.name}; found {', '.join(saved)}")
+        return {name: saved[name] for name in wanted}
+    splits = {}
+    for name in wanted:
+        path = root / tsv.file_of(task, name)
+        if not path.is_file():
+            found = ", ".join(sorted(p.name for p in root.iterdir())) or "nothing"
+            raise UsageError(f"no {path.name} in {str(root)!r}; found {found}")
+        splits[name] = Dataset.from_dict(tsv.read_split(task, path))
+    return splits
+
+
+def _check_columns(task: Task, splits: dict[str, Dataset], source: str) -> None:
+    for name, split in splits.items():
+        if missing := [c for c in (*task.text, "label") if c not in split.column_names]:
+            raise UsageError(f"{source}, split {name}: no column {missing[0]!r}; found {', '.join(split.column_names)}")
+        if len(split) == 0:
+            raise UsageError(f"{source}, split {name}: no rows")
+        labels = np.asarray(split["label"], dtype=float)
+        low, high = task.label_range if task.is_regression else (0, task.num_labels - 1)
+        allowed_none = name.startswith("test") and bool((labels == -1).all())
+        if not allowed_none and not bool(((labels >= low) & (labels <= high)).all()):
+            bad = labels[~((labels >= low) & (labels <= high))][0]
+            raise UsageError(f"{source}, split {name}: label {bad:g} is outside {low:g}..{high:g}")
+
+
+def draw_rows(split: Dataset, limit: int | None) -> Dataset:
+    """`limit` rows of a split, drawn with `SUBSET_SEED` and kept in their order; all rows where there are no more.
+
+    Not the first rows, as run_glue takes them: CoLA is ordered by source.
+    """
+    if limit is None or limit >= len(split):
+        return split
+    chosen = np.random.default_rng(SUBSET_SEED).choice(len(split), size=limit, replace=False)
+    return split.select(np.sort(chosen))
+
+
+def split_holdout(task: Task, train: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    """(rows to train on, rows held out), stratified by label, or by tenths of the target for a regression.
+
+    Raises:
+        UsageError: too few rows to hold some of each class out.
+    """
+    labels = np.asarray(train["label"], dtype=float)
+    if task.is_regression:
+        labels = np.searchsorted(np.quantile(labels, np.linspace(0.1, 0.9, 9)), labels)
+    try:
+        keep, held = train_test_split(np.arange(len(train)), test_size=fraction, random_state=seed, stratify=labels)
+    except ValueError as error:
+        raise UsageError(f"holdout_fraction {fraction:g} of {len(train)} rows of {task.name}: {error}") from None
+    return train.select(np.sort(keep)), train.select(np.sort(held))
+
+
+def digest_rows(splits: dict[str, Dataset]) -> str:
+    """Hash of texts and labels, split by split: the same for the same rows from any source. 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, split in splits.items():
+        digest.update(name.encode())
+        for column in sorted(set(split.column_names) - {"idx"}):
+            digest.update(column.encode())
+            values = split[column]
+            digest.update("\x1f".join(v if isinstance(v, str) else format(v, ".6g") for v in values).encode())
+    return digest.hexdigest()[:16]
+
+
+class EncodedSplit:
+    """Tokenized rows of one split, held as flat arrays; a torch map-style dataset of plain numpy rows."""
+
+    def __init__(self, encoded: Dataset, target_scale: float) -> None:
+        table = encoded.with_format("arrow")[:]
+        self.columns: dict[str, np.ndarray] = {}
+        for name in set(encoded.column_names) - {"label"}:
+            lists = table[name].combine_chunks()
+            self.columns[name] = lists.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+            self.offsets = np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())]).astype(np.int64)
+        labels = table["label"].to_numpy()
+        self.labels: np.ndarray = labels if labels.dtype.kind == "i" else (labels * target_scale).astype(np.float32)
+        """Class numbers, or targets multiplied by `target_scale`."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        start, stop = self.offsets[index], self.offsets[index + 1]
+        return {**{name: flat[start:stop] for name, flat in self.columns.items()}, "labels": self.labels[index]}
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(rows,) tokens per row."""
+        return np.diff(self.offsets)
+
+
+def encode(
+    split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int, target_scale: float = 1.0
+) -> EncodedSplit:
+    """Tokenize a split, or read it from the cache, whose key is the content of rows and tokenizer.
+
+    Args:
+        target_scale: factor on the targets of a regression.
+    """
+    folder = cache_folder() / _encoding_key(split, tokenizer, max_length)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # several processes that start at once: one tokenizes, the others wait
+        if not folder.is_dir():
+            _encode_to(folder, split, task, tokenizer, max_length)
+    return EncodedSplit(datasets.load_from_disk(str(folder)), target_scale)
+
+
+def _encode_to(folder: Path, split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    def tokenize(rows: dict[str, list[Any]]) -> dict[str, Any]:
+        texts = [rows[column] for column in task.text]
+        encoded = tokenizer(*texts, truncation=True, max_length=max_length, return_attention_mask=False)
+        return {**encoded, "label": rows["label"]}
+
+    encoded = split.map(
+        tokenize, batched=True, remove_columns=split.column_names, load_from_cache_file=False, keep_in_memory=True
+    )
+    scratch = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")
+    try:
+        encoded.save_to_disk(scratch)
+        Path(scratch).rename(folder)  # appears whole or not at all
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def cache_folder() -> Path:
+    """Folder of tokenized data: `GLUE_MVA_CACHE`, else `glue-mva` inside the datasets library's cache."""
+    return Path(os.environ.get("GLUE_MVA_CACHE") or Path(datasets.config.HF_DATASETS_CACHE) / "glue-mva")
+
+
+def _encoding_key(split: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    names = ",".join(tokenizer.model_input_names)
+    parts = (digest_rows({"": split}), type(tokenizer).__name__, names, content, str(max_length))
+    return hashlib.sha256("\x1e".join(parts).encode()).hexdigest()[:24]

@@ -1,0 +1,30 @@
+"""The GLUE metric as an `evaluate.Metric`, inside the package: `evaluate.load("glue")` would need the Hub."""
+
+import datasets
+import evaluate
+
+from glue_mva import metrics
+from glue_mva.tasks import get_task
+
+
+class GlueMetric(evaluate.Metric):
+    """`evaluate.Metric` of one task: `GlueMetric("mrpc").compute(predictions=..., references=...)`.
+
+    Predictions are class numbers, or predicted targets of a regression; results are fractions, as in the official
+    metric.
+    """
+
+    def __init__(self, task: str) -> None:
+        self.task = get_task(task)
+        super().__init__(config_name=self.task.name, keep_in_memory=True)
+
+    def _info(self) -> evaluate.MetricInfo:
+        kind = datasets.Value("float32" if self.task.is_regression else "int64")
+        return evaluate.MetricInfo(
+            description=f"Metrics of the GLUE task {self.task.title}: {', '.join(self.task.metrics)}.",
+            citation="Wang et al. 2019, GLUE: A Multi-Task Benchmark and Analysis Platform.",
+            features=datasets.Features({"predictions": kind, "references": kind}),
+        )
+
+    def _compute(self, *, predictions, references):
+        return metrics.compute(self.task.name, predictions, references)

@@ -1,0 +1,136 @@
+"""Tokenizer and sequence classifier of a run, from the Hub or a folder."""
+
+import logging
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from glue_mva import hub
+from glue_mva.config import RunConfig
+from glue_mva.errors import UsageError
+from glue_mva.identity import model_path
+from glue_mva.tasks import Task, get_task
+
+log = logging.getLogger(__name__)
+
+DROPOUT_ATTRIBUTES = {
+    "hidden_dropout": ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout"),
+    "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
+    "classifier_dropout": ("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout", "cls_dropout"),
+}
+"""Field of `RunConfig` -> the names that model families give to it in their configurations."""
+
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
+"""Families whose position ids start at `pad_token_id + 1`, so that as many fewer tokens fit."""
+
+
+def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
+    """The model's tokenizer.
+
+    Raises:
+        UsageError: no tokenizer there, or the Hub is out of reach.
+    """
+    source, local_only = _source(config.model)
+    try:
+        return AutoTokenizer.from_pretrained(source, local_files_only=local_only)
+    except Exception as error:  # transformers raises many kinds for a missing or broken tokenizer
+        raise UsageError(f"cannot load a tokenizer from {config.model!r}: {_reason(error, local_only)}") from None
+
+
+def load_model(config: RunConfig) -> PreTrainedModel:
+    """The classifier with the head that the task needs, in float32; a new head is drawn from torch's global seed.
+
+    Raises:
+        UsageError: no weights in safetensors format, an unsupported architecture, a head of another size, or the Hub is
+            out of reach.
+    """
+    task = get_task(config.task)
+    source, local_only = _source(config.model)
+    if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
+        raise UsageError(f"model folder {config.model!r} has no weights: looked for model.safetensors")
+    try:
+        model_config = AutoConfig.from_pretrained(source, local_files_only=local_only)
+    except Exception as error:  # as for the tokenizer
+        raise UsageError(f"cannot load model {config.model!r}: {_reason(error, local_only)}") from None
+    if not isinstance(model_config, PretrainedConfig) or type(model_config) not in (
+        AutoModelForSequenceClassification._model_mapping
+    ):
+        raise UsageError(
+            f"model {config.model!r} ({model_config.model_type}) has no sequence classifier in transformers"
+        )
+    fine_tuned = any("SequenceClassification" in name for name in model_config.architectures or [])
+    if fine_tuned and model_config.num_labels != task.num_labels:
+        raise UsageError(
+            f"model {config.model!r} has a head for {model_config.num_labels} classes where {task.name} needs "
+            f"{task.num_labels}: take the pretrained encoder"
+        )
+    if config.num_train_epochs == 0 and not fine_tuned:
+        raise UsageError(f"model {config.model!r} has no trained head, and num_train_epochs = 0 would train none")
+    _set_labels(model_config, task)
+    for field, names in DROPOUT_ATTRIBUTES.items():
+        _set_dropout(model_config, names, getattr(config, field))
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            source, config=model_config, dtype=torch.float32, use_safetensors=True, local_files_only=local_only
+        )
+    except Exception as error:  # as for the tokenizer
+        raise UsageError(f"cannot load model {config.model!r}: {_reason(error, local_only)}") from None
+    return model
+
+
+def longest_input(model: PreTrainedModel, max_length: int) -> int:
+    """The most tokens that a run feeds to this model: `max_length`, or fewer where the model takes fewer."""
+    limit = getattr(model.config, "max_position_embeddings", None) or max_length
+    if model.config.model_type in OFFSET_POSITIONS:
+        limit -= model.config.pad_token_id + 1
+    return min(max_length, limit)
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that makes tokens the model has no embedding for.
+
+    Raises:
+        UsageError: more tokens than embeddings.
+    """
+    embeddings = model.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr, index]
+    if len(tokenizer) > embeddings:
+        raise UsageError(f"the tokenizer has {len(tokenizer)} tokens but the model {embeddings} embeddings")
+
+
+def _source(model: str) -> tuple[str, bool]:
+    source = model_path(model)
+    if Path(source).is_dir():
+        return source, True
+    if source.startswith((".", "/", "~")):
+        raise UsageError(f"model folder {model!r} is not there")
+    return source, not hub.reachable()
+
+
+def _reason(error: Exception, local_only: bool) -> str:
+    if local_only and "cached" in str(error).lower():
+        return "not on this machine, and the Hub cannot be reached; take --model FOLDER or --demo"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _set_labels(config: PretrainedConfig, task: Task) -> None:
+    labels = task.labels or (task.name,)
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    config.problem_type = "regression" if task.is_regression else "single_label_classification"
+
+
+def _set_dropout(config: PretrainedConfig, names: tuple[str, ...], probability: float | None) -> None:
+    if probability is None:
+        return
+    for name in names:
+        if hasattr(config, name) or name == "cls_dropout":  # DeBERTa reads cls_dropout but does not declare it
+            setattr(config, name, probability)

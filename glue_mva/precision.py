@@ -1,0 +1,29 @@
+"""Which arithmetic a run uses on the device that is there. Weights, optimizer and loss stay float32 in all of them."""
+
+import torch
+
+from glue_mva.errors import UsageError
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware (AVX512-BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def resolve_precision(wanted: str, device: str) -> str:
+    """`fp32`, `bf16` or `fp16` for a run on `device` (`cuda`, `cpu`, `mps`).
+
+    Raises:
+        UsageError: the device lacks the precision that was asked for.
+    """
+    if device == "cuda":
+        has_bfloat16, has_float16 = torch.cuda.is_bf16_supported(including_emulation=False), True
+    else:
+        has_bfloat16, has_float16 = device == "cpu" and cpu_has_bfloat16(), False
+    if wanted == "auto":
+        return "bf16" if has_bfloat16 else "fp16" if has_float16 else "fp32"
+    if wanted == "fp16" and not has_float16:
+        raise UsageError(f"precision fp16 needs a CUDA GPU, not {device}; take auto, bf16 or fp32")
+    if wanted == "bf16" and not has_bfloat16:
+        raise UsageError(f"precision bf16: this {device} device has no bfloat16 arithmetic; take auto or fp32")
+    return wanted

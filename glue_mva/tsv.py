@@ -1,0 +1,87 @@
+"""Read the official GLUE TSV files. They are never quoted, and a malformed row stops with file and line number."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from glue_mva.errors import UsageError
+from glue_mva.tasks import Task
+
+FILES = {
+    "train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv",
+    "validation_matched": "dev_matched.tsv", "validation_mismatched": "dev_mismatched.tsv",
+    "test_matched": "test_matched.tsv", "test_mismatched": "test_mismatched.tsv",
+}  # fmt: skip
+"""Hub's split name -> official file name."""
+
+_COLA_COLUMNS = ["source", "label", "judgement", "sentence"]
+_WORDS = {"0": 0, "1": 1}
+
+
+def file_of(task: Task, split: str) -> str:
+    """Official file name of a split."""
+    return "diagnostic.tsv" if task.name == "ax" else FILES[split]
+
+
+def read_split(task: Task, path: Path) -> dict[str, list[Any]]:
+    """Columns of one file under the Hub's names: the task's text columns, `label` (int, float, or -1 where the file has
+    none) and `idx` (row number).
+
+    Raises:
+        UsageError: not UTF-8, a missing column, a row with a wrong number of columns, a label outside the task, or no
+            rows; names file, line and what is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 at byte {error.start}") from None
+    lines = text.replace("\r\n", "\n").split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    headerless = task.name == "cola" and path.name != FILES["test"]
+    header = _COLA_COLUMNS if headerless else (lines[0].split("\t") if lines else [])
+    wanted = ("sentence",) if task.name == "cola" else task.tsv_text
+    position = {name: header.index(name) for name in (*wanted, task.tsv_label) if name in header}
+    if missing := [name for name in wanted if name not in position]:
+        raise UsageError(
+            f"{path}: no column {missing[0]!r} in the header; found {', '.join(header) or 'an empty file'}"
+        )
+    labelled = task.tsv_label in position
+    if not labelled and not path.name.startswith(("test", "diagnostic")):
+        raise UsageError(f"{path}: no label column {task.tsv_label!r} in the header; found {', '.join(header)}")
+
+    columns: dict[str, list[Any]] = {name: [] for name in (*task.text, "label")}
+    for number, line in enumerate(lines[0 if headerless else 1 :], start=1 if headerless else 2):
+        fields = line.split("\t")
+        if len(fields) != len(header):
+            raise UsageError(f"{path}, line {number}: {len(fields)} columns where {len(header)} belong")
+        for name, official in zip(task.text, wanted, strict=True):
+            columns[name].append(fields[position[official]])
+        label = fields[position[task.tsv_label]] if labelled else None
+        columns["label"].append(-1 if label is None else parse_label(task, label, f"{path}, line {number}"))
+    if not columns["label"]:
+        raise UsageError(f"{path}: no rows")
+    columns["idx"] = list(range(len(columns["label"])))
+    return columns
+
+
+def parse_label(task: Task, text: str, place: str) -> int | float:
+    """A label's integer in the Hub's order, or the target of a regression.
+
+    Raises:
+        UsageError: the label does not belong to the task; begins with `place`.
+    """
+    if task.is_regression:
+        low, high = task.label_range
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise UsageError(f"{place}: score {text!r} is not a number in {low:g}..{high:g}")
+        return value
+    if text in task.labels:
+        return task.labels.index(text)
+    if len(task.labels) == 2 and text in _WORDS:
+        return _WORDS[text]
+    raise UsageError(f"{place}: label {text!r} is none of {', '.join(task.labels)}")

@@ -1,0 +1,200 @@
+"""`SweepConfig`: what a sweep file says, checked, with every problem listed at once. Imports no torch."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from glue_mva import paper
+from glue_mva.config import Config, NonNegative, Positive, RunConfig, Seed, read_toml
+from glue_mva.errors import UsageError, nearest
+from glue_mva.optim.registry import get_optimizer
+from glue_mva.tasks import get_task
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+"""The sweep files that come with the package; in the source tree a link to the folder `configs/` at the top."""
+
+DEFAULT_SWEEP = "table3"
+
+SET_BY_SWEEP = {
+    "task": "tasks", "optim": "optimizers", "optim_args": "optimizers[].optim_args", "lr": "lr",
+    "weight_decay": "weight_decay", "seed": "search_seeds and final_seeds", "holdout_fraction": "holdout_fraction",
+    "holdout_seed": "holdout_seed", "output": "output",
+}  # fmt: skip
+"""Field of `RunConfig` that a sweep decides itself -> the key of the sweep file that does it."""
+
+ALWAYS = ("resume", "force")
+"""Fields of `RunConfig` that make no sense in a sweep: it always resumes and never repeats a finished run."""
+
+FIRST_FINAL_SEED = 1
+FIRST_SEARCH_SEED = 1001
+"""Final seeds are 1, 2, ...; search seeds are 1001, 1002, ...: the two never meet, whatever their numbers."""
+
+Protocol = Literal["paper", "heldout", "grid", "fixed"]
+SeedCount = Annotated[int, Field(ge=1, le=FIRST_SEARCH_SEED - FIRST_FINAL_SEED)]
+
+
+def _as_list(value: Any) -> Any:
+    """One value stands for a list of one; repeated values count once."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [v for i, v in enumerate(values) if v not in values[:i]]
+
+
+Rates = Annotated[list[Positive], Field(min_length=1), BeforeValidator(_as_list)]
+Decays = Annotated[list[NonNegative], Field(min_length=1), BeforeValidator(_as_list)]
+
+
+class OptimizerEntry(Config):
+    """One optimizer of a sweep: a row of its table."""
+
+    optim: str
+    """Optimizer of the registry, or `pkg.module:Class`."""
+    optim_args: dict[str, Any] = Field(default_factory=dict)
+    """Further keyword arguments of the optimizer; they go over the paper's constants."""
+    lr: Rates | None = None
+    """Learning rates to search, in place of the sweep's."""
+    weight_decay: Decays | None = None
+    """Weight decays to search, in place of the sweep's."""
+    match_step_size: str | None = None
+    """Name of another row. This one is then not searched: it takes the best hyperparameters of the plain row of the
+    same optimizer, with lr scaled so that the average step size equals the other row's (eta' in the paper's Figure 5).
+    """
+    name: str = Field(default="", validate_default=True)
+    """Name of the row, unique in the sweep; by default the optimizer's, with `-matched` for a matched one."""
+
+    @field_validator("optim")
+    @classmethod
+    def _known_optimizer(cls, value: str) -> str:
+        return get_optimizer(value).name
+
+    @field_validator("name")
+    @classmethod
+    def _default_name(cls, value: str, info: ValidationInfo) -> str:
+        optim = info.data.get("optim", "").rpartition(":")[2]
+        return value or optim + ("-matched" if info.data.get("match_step_size") else "")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        RunConfig(task="rte", optim=self.optim, optim_args=self.optim_args)  # refuses arguments the optimizer lacks
+        if self.match_step_size is not None and (self.lr or self.weight_decay):
+            raise ValueError("match_step_size leaves nothing to search: drop lr and weight_decay")
+        return self
+
+
+def _entry(value: Any) -> Any:
+    """A bare name stands for an entry with nothing but that name; problems name the entry."""
+    if not isinstance(value, str | dict):
+        return value
+    values = {"optim": value} if isinstance(value, str) else value
+    try:
+        return OptimizerEntry(**values)
+    except UsageError as error:
+        raise ValueError(f"optimizers: {values.get('name') or values.get('optim') or 'entry'}: {error}") from None
+
+
+def _task(value: Any) -> Any:
+    return get_task(value).name if isinstance(value, str) else value
+
+
+class SweepConfig(Config):
+    """A sweep: tasks x optimizers x hyperparameters x seeds, and the protocol that picks among them."""
+
+    output: str = "runs"
+    """Folder that gets `<run_id>/record.json`. Sweeps that share it share the runs they have in common."""
+    tasks: Annotated[list[Annotated[str, BeforeValidator(_task)]], Field(min_length=1), BeforeValidator(_as_list)]
+    """Columns of the table."""
+    optimizers: Annotated[
+        list[Annotated[OptimizerEntry, BeforeValidator(_entry)]], Field(min_length=1), BeforeValidator(_as_list)
+    ]
+    """Rows of the table: names, or tables with the fields of `OptimizerEntry`."""
+    protocol: Protocol = "paper"
+    """`paper`: search seeds over the grid, best median dev score, then further seeds of that point. `heldout`: the
+    same, searching on a part of the training set instead of the dev set. `grid`: every point with the final seeds.
+    `fixed`: the paper's best points, whatever the grid."""
+    lr: Rates = Field(default=list(paper.LR_GRID))
+    """Learning rates to search."""
+    weight_decay: Decays = Field(default=list(paper.WEIGHT_DECAY_GRID))
+    """Weight decays to search."""
+    search_seeds: SeedCount = 1
+    """Seeds per grid point of the search (1001, 1002, ...)."""
+    final_seeds: SeedCount = paper.FINAL_SEEDS
+    """Seeds of the chosen point, and of every point under `grid` (1, 2, ...)."""
+    holdout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Protocol `heldout`: share of the training rows that the search is scored on."""
+    holdout_seed: Seed = 0
+    """Protocol `heldout`: seed of that split."""
+    run: dict[str, Any] = Field(default_factory=dict)
+    """Fields of `RunConfig` that all runs share: model, data, recipe, limits."""
+
+    @field_validator("optimizers")
+    @classmethod
+    def _rows_fit_together(cls, entries: list[OptimizerEntry]) -> list[OptimizerEntry]:
+        names = [entry.name for entry in entries]
+        problems = [f"two entries are named {n!r}: give one a name" for n in dict.fromkeys(names) if names.count(n) > 1]
+        plain = {entry.name: entry for entry in entries if entry.match_step_size is None}
+        for entry in entries:
+            if entry.match_step_size is None:
+                continue
+            if entry.match_step_size not in plain:
+                problems.append(f"{entry.name}: no row {entry.match_step_size!r} to match"
+                                f"{nearest(entry.match_step_size, plain)}")  # fmt: skip
+            if not base_rows(entry, entries):
+                problems.append(f"{entry.name}: match_step_size needs a plain row of {entry.optim} with the same "
+                                "optim_args")  # fmt: skip
+        if problems:
+            raise ValueError("optimizers: " + "; optimizers: ".join(problems))
+        return entries
+
+    @field_validator("run")
+    @classmethod
+    def _valid_run_fields(cls, values: dict[str, Any]) -> dict[str, Any]:
+        problems = [f"run.{key}: a sweep sets it through {SET_BY_SWEEP[key]}" for key in values if key in SET_BY_SWEEP]
+        problems += [f"run.{key}: a sweep always resumes and never repeats a finished run" for key in values
+                     if key in ALWAYS]  # fmt: skip
+        rest = {key: value for key, value in values.items() if key not in SET_BY_SWEEP and key not in ALWAYS}
+        try:
+            RunConfig(task="rte", optim="adam", **rest)
+        except UsageError as error:
+            problems.append(f"run: {error}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return values
+
+
+def base_rows(entry: OptimizerEntry, entries: Iterable[OptimizerEntry]) -> list[OptimizerEntry]:
+    """The searched rows with the optimizer and arguments of a matched row; the first gives its hyperparameters."""
+    return [e for e in entries if e.match_step_size is None and e.optim == entry.optim
+            and e.optim_args == entry.optim_args]  # fmt: skip
+
+
+def sweep_path(file: str | Path) -> Path:
+    """The sweep file that a path or a name means; `table3`, `table3.toml` and `configs/table3.toml` are found in the
+    package where no such file lies in the working directory.
+
+    Raises:
+        UsageError: neither a file nor a name; lists the names.
+    """
+    path = Path(file)
+    if path.is_file():
+        return path
+    shipped = {p.stem: p for p in sorted(CONFIGS.glob("*.toml"))}
+    if path.parent in (Path(), Path("configs")) and path.suffix in ("", ".toml") and path.stem in shipped:
+        return shipped[path.stem]
+    raise UsageError(f"no sweep file {str(file)!r}{nearest(path.stem, shipped)}")
+
+
+def load_sweep(file: str | Path, overrides: dict[str, Any] | None = None) -> SweepConfig:
+    """Read a sweep file by path or name. `overrides` replace keys of the file; tables (`run`) are merged.
+
+    Raises:
+        UsageError: no such file, not TOML, or bad values: all problems in one line.
+    """
+    path = sweep_path(file)
+    values = read_toml(path)
+    for key, value in (overrides or {}).items():
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
+    try:
+        return SweepConfig(**values)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None

@@ -1,0 +1,237 @@
+"""Which runs a sweep consists of, and which hyperparameters win. Pure functions of the sweep and of its outcomes.
+
+A sweep has two stages: runs that search, known from the file alone (`expand`), and final runs at the hyperparameters
+that won, known once the search of their cell is finished (`final_runs`). A matched row (`match_step_size`) has final
+runs only, known once those of two other rows are finished.
+"""
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+from glue_mva.config import RunConfig
+from glue_mva.recipes import RECIPES
+from glue_mva.record import RunRecord, Status
+from glue_mva.sweep.config import FIRST_FINAL_SEED, FIRST_SEARCH_SEED, OptimizerEntry, SweepConfig, base_rows
+
+Stage = Literal["search", "final"]
+
+
+class Hparams(NamedTuple):
+    """One point of the grid."""
+
+    lr: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep needs to know of a record; small, so that thousands fit in memory."""
+
+    status: Status
+    score: float | None
+    """Headline metric x 100 at the best epoch; on the held-out rows for a run of a `heldout` search."""
+    step_size: float | None = None
+    """Mean over the curve of the average step size."""
+    updates: int | None = None
+    seconds: float | None = None
+    """Wall time of the run."""
+    error: str | None = None
+
+    @classmethod
+    def of(cls, record: RunRecord) -> "Outcome":
+        sizes = [s for s in record.curves.get("step_size", []) if s is not None and math.isfinite(s)]
+        return cls(
+            record.status,
+            record.score,
+            statistics.fmean(sizes) if sizes else None,
+            record.schedule.get("max_steps"),
+            record.execution.get("seconds"),
+            record.error,
+        )
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the result stands; a failed run is run again."""
+        return self.status in ("ok", "diverged")
+
+    @property
+    def value(self) -> float:
+        """The score for comparisons: minus infinity where there is none, so that it never wins."""
+        usable = self.status == "ok" and self.score is not None and math.isfinite(self.score)
+        return self.score if usable and self.score is not None else -math.inf
+
+
+Outcomes = Mapping[str, Outcome]
+"""run_id -> outcome, of the runs that have one."""
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep and its place in it."""
+
+    config: RunConfig
+    task: str
+    row: str
+    """Name of the optimizer entry."""
+    stage: Stage
+    hparams: Hparams
+
+    @cached_property
+    def run_id(self) -> str:
+        return self.config.run_id
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One task x optimizer entry of the table."""
+
+    sweep: SweepConfig
+    task: str
+    entry: OptimizerEntry
+    _final: dict[Hparams, list[SweepRun]] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def grid(self) -> list[Hparams]:
+        """The points that are searched; none for a matched row."""
+        if self.entry.match_step_size is not None:
+            return []
+        if self.sweep.protocol == "fixed":
+            paper = RECIPES["paper"].for_run(self.task, self.entry.optim)
+            return [Hparams(paper["lr"][0], paper["weight_decay"][0])]
+        rates = self.entry.lr or self.sweep.lr
+        decays = self.entry.weight_decay or self.sweep.weight_decay
+        return [Hparams(lr, decay) for lr in rates for decay in decays]
+
+    @cached_property
+    def search_runs(self) -> list[SweepRun]:
+        """The runs that choose among the points; none where there is one point."""
+        if self.sweep.protocol == "grid":
+            return [run for point in self.grid for run in self._runs("search", point, self._final_seeds, holdout=False)]
+        if len(self.grid) <= 1:
+            return []
+        seeds = range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + self.sweep.search_seeds)
+        holdout = self.sweep.protocol == "heldout"
+        return [run for point in self.grid for run in self._runs("search", point, seeds, holdout=holdout)]
+
+    def medians(self, outcomes: Outcomes) -> dict[Hparams, float]:
+        """Median score of each point whose search runs are all finished. A diverged run, or one whose score is not a
+        number, counts as the worst score there is."""
+        values: dict[Hparams, list[float]] = defaultdict(list)
+        incomplete = set()
+        for run in self.search_runs:
+            outcome = outcomes.get(run.run_id)
+            if outcome is None or not outcome.is_finished:
+                incomplete.add(run.hparams)
+            else:
+                values[run.hparams].append(outcome.value)
+        return {point: statistics.median(scores) for point, scores in values.items() if point not in incomplete}
+
+    def best(self, outcomes: Outcomes) -> Hparams | None:
+        """The point with the highest median score; of equals, the smaller lr, then the smaller weight decay.
+
+        `None` while a search run is not finished (a failed run is not), and where no point has a score.
+        """
+        if not self.search_runs:
+            return self.grid[0] if self.grid else None
+        if not outcomes:
+            return None
+        medians = self.medians(outcomes)
+        if len(medians) < len(self.grid):
+            return None
+        best = min(self.grid, key=lambda point: (-medians[point], point))
+        return best if medians[best] > -math.inf else None
+
+    def final_runs(self, hparams: Hparams) -> list[SweepRun]:
+        """The runs whose scores the table shows, at the hyperparameters that won."""
+        if hparams not in self._final:
+            self._final[hparams] = self._runs("final", hparams, self._final_seeds, holdout=False)
+        return self._final[hparams]
+
+    @property
+    def _final_seeds(self) -> range:
+        return range(FIRST_FINAL_SEED, FIRST_FINAL_SEED + self.sweep.final_seeds)
+
+    @cached_property
+    def _base(self) -> RunConfig:
+        return RunConfig(
+            **self.sweep.run, task=self.task, optim=self.entry.optim, optim_args=self.entry.optim_args,
+            output=self.sweep.output, resume=True,
+        )  # fmt: skip
+
+    def _runs(self, stage: Stage, point: Hparams, seeds: range, *, holdout: bool) -> list[SweepRun]:
+        """The values were checked by `SweepConfig` already, so the configs are copied unchecked."""
+        values = point._asdict()
+        if holdout:
+            values |= {"holdout_fraction": self.sweep.holdout_fraction, "holdout_seed": self.sweep.holdout_seed}
+        return [
+            SweepRun(self._base.model_copy(update={**values, "seed": seed}), self.task, self.entry.name, stage, point)
+            for seed in seeds
+        ]
+
+
+Cells = dict[tuple[str, str], Cell]
+"""(task, name of the optimizer entry) -> cell."""
+
+
+def cells(sweep: SweepConfig) -> Cells:
+    """The cells of a sweep's table, task by task."""
+    return {(task, entry.name): Cell(sweep, task, entry) for task in sweep.tasks for entry in sweep.optimizers}
+
+
+def expand(sweep: SweepConfig) -> list[RunConfig]:
+    """The runs that follow from the file alone: every search run, and the final runs of cells without a search."""
+    return [run.config for run in known_runs(cells(sweep), {})]
+
+
+def known_runs(table: Cells, outcomes: Outcomes) -> list[SweepRun]:
+    """Every run that follows from the sweep and the outcomes so far, once each, search runs first.
+
+    A run that is both (protocol `grid`) is listed as a final run when its point has won.
+    """
+    searching = [run for cell in table.values() for run in cell.search_runs]
+    final = [run for key in table for run in final_runs(table, key, outcomes)]
+    return list({_same(run): run for run in searching + final}.values())
+
+
+def _same(run: SweepRun) -> tuple[object, ...]:
+    """Equal for equal runs of one sweep; cheaper than `run_id`, which thousands of runs need only once they start."""
+    config = run.config
+    return (run.task, config.optim, repr(config.optim_args), run.hparams, config.seed, config.holdout_fraction)
+
+
+def final_runs(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> list[SweepRun]:
+    """The final runs of a cell; empty while they do not follow from the outcomes yet."""
+    hparams = chosen(table, key, outcomes)
+    return table[key].final_runs(hparams) if hparams is not None else []
+
+
+def chosen(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> Hparams | None:
+    """The hyperparameters of a cell's final runs; `None` while they do not follow from the outcomes yet.
+
+    A matched row: those of its base row, with lr times (average step size of the row to match / of the base row), both
+    over their final runs, to two significant digits. The step size is proportional to lr as long as the gradients stay
+    what they were, so one correction is close; the report shows the step sizes that came out.
+    """
+    cell = table[key]
+    if cell.entry.match_step_size is None:
+        return cell.best(outcomes)
+    base = (cell.task, base_rows(cell.entry, cell.sweep.optimizers)[0].name)
+    hparams = chosen(table, base, outcomes)
+    step, base_step = (_step_size(table, k, outcomes) for k in ((cell.task, cell.entry.match_step_size), base))
+    if hparams is None or not step or not base_step:
+        return None
+    return hparams._replace(lr=float(f"{hparams.lr * step / base_step:.1e}"))
+
+
+def _step_size(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> float | None:
+    """Mean step size over a cell's final runs; `None` until all are finished and where none has one."""
+    found = [outcomes.get(run.run_id) for run in final_runs(table, key, outcomes)]
+    if not found or any(outcome is None or not outcome.is_finished for outcome in found):
+        return None
+    sizes = [o.step_size for o in found if o is not None and o.status == "ok" and o.step_size is not None]
+    return statistics.fmean(sizes) if sizes else None

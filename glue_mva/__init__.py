@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from glue_mva.optim.lamadam import LaMAdam
     from glue_mva.optim.laprop import LaProp
     from glue_mva.optim.madam import MAdam
-    from glue_mva.run import run
+    from glue_mva.runner import run
     from glue_mva.trainer import GlueTrainer
 
 __version__ = "0.1.0"
@@ -25,7 +25,7 @@ _LAZY = {
     "LaMAdam": "glue_mva.optim",
     "LaProp": "glue_mva.optim",
     "MAdam": "glue_mva.optim",
-    "run": "glue_mva.run",
+    "run": "glue_mva.runner",
 }
 
 

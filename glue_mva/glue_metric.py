@@ -2,6 +2,7 @@
 
 import datasets
 import evaluate
+import numpy as np
 
 from glue_mva import metrics
 from glue_mva.tasks import get_task
@@ -25,6 +26,13 @@ class GlueMetric(evaluate.Metric):
             citation="Wang et al. 2019, GLUE: A Multi-Task Benchmark and Analysis Platform.",
             features=datasets.Features({"predictions": kind, "references": kind}),
         )
+
+    def from_outputs(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Metrics of a model's outputs: logits (rows, classes), or predicted targets (rows,). Not a number where any
+        output is not finite, so that a diverged model never wins."""
+        if not np.isfinite(outputs).all():
+            return dict.fromkeys(self.task.metrics, float("nan"))
+        return self.compute(predictions=metrics.to_predictions(self.task.name, outputs), references=labels) or {}
 
     def _compute(self, *, predictions, references):
         return metrics.compute(self.task.name, predictions, references)

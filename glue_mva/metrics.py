@@ -30,14 +30,10 @@ def compute(task: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str,
     return {name: float(_METRICS[name](predictions, labels)) for name in get_task(task).metrics}
 
 
-def from_logits(task: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """As `compute`, from logits (rows, classes) or, for a regression, predicted targets (rows,)."""
-    logits = np.asarray(logits)
-    if get_task(task).is_regression:
-        return compute(task, logits.reshape(len(labels)), labels)
-    if not np.isfinite(logits).all():
-        return dict.fromkeys(get_task(task).metrics, float("nan"))
-    return compute(task, logits.argmax(-1), labels)
+def to_predictions(task: str, outputs: np.ndarray) -> np.ndarray:
+    """(rows,) class numbers from logits (rows, classes), or the predicted targets of a regression as they are."""
+    outputs = np.asarray(outputs)
+    return outputs.reshape(len(outputs)) if get_task(task).is_regression else outputs.argmax(-1)
 
 
 def majority(task: str, train_labels: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -22,6 +22,8 @@ class OptimizerSpec:
     """Hyperparameters that a config may set, besides `lr` and `weight_decay`."""
     paper_args: Mapping[str, Any] = field(default_factory=dict)
     """The paper's GLUE constants (section 5.3), as keyword arguments of the class."""
+    implementation: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments that make it fast and leave its result alone."""
 
     @property
     def cls(self) -> type:
@@ -36,7 +38,7 @@ OPTIMIZERS: dict[str, OptimizerSpec] = {
     spec.name: spec
     for spec in (
         OptimizerSpec("adam", "Adam", "torch.optim:AdamW", ("betas", "eps", "amsgrad"),
-                      {"betas": (0.9, 0.98), "eps": 1e-6}),
+                      {"betas": (0.9, 0.98), "eps": 1e-6}, {"fused": True}),
         OptimizerSpec("laprop", "LaProp", "glue_mva.optim.laprop:LaProp", ("beta1", "beta2", "eps", "amsgrad"),
                       {"beta1": 0.9, "beta2": 0.98, "eps": 1e-15}),
         OptimizerSpec("madam", "MAdam", "glue_mva.optim.madam:MAdam", _MAXVA, {**_MAXVA_GLUE, "eps": 1e-6}),

@@ -1,0 +1,87 @@
+"""What a run ran on: device, versions, memory. For the record."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from glue_mva.identity import model_path
+
+PACKAGES = ("glue-mva", "torch", "transformers", "accelerate", "datasets", "evaluate", "numpy", "scikit-learn", "scipy")
+
+
+@lru_cache(maxsize=1)
+def describe() -> dict[str, Any]:
+    """Package versions, Python, platform, and the commit where the program runs from a git checkout."""
+    versions = {name.replace("-", "_"): importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        **versions,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if (folder.parent / ".git").exists() else None
+
+
+def device_type() -> str:
+    """`cuda`, `mps`, ... or `cpu`: the kind of device that the Trainer will take."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if accelerator is None or os.environ.get("ACCELERATE_USE_CPU") == "true" else accelerator.type
+
+
+def device_name(device: str) -> str:
+    """Name of the GPU, or model name of the CPU with its number of cores."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    return f"{model} ({os.cpu_count()} cores)" if device == "cpu" else device
+
+
+def describe_model(name: str, model: PreTrainedModel) -> dict[str, Any]:
+    """Name as given, architecture, and size of the model; `local` where it came from a folder."""
+    return {
+        "name": name,
+        "architecture": type(model).__name__,
+        "model_type": model.config.model_type,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "local": Path(model_path(name)).is_dir(),
+    }
+
+
+def reset_peak_memory(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory(device: str) -> int:
+    """Bytes: most memory allocated on the GPU during the run, or the process's peak resident size on a CPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of all tensors in the optimizer's state."""
+    tensors = (v for state in optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor))
+    return sum(t.numel() * t.element_size() for t in tensors)

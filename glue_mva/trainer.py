@@ -1,0 +1,195 @@
+"""`GlueTrainer`: a Hugging Face Trainer with any optimizer, the recipe's schedule, and curves of what it does."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.optimization import get_linear_schedule_with_warmup
+
+from glue_mva.dynamics import StepProbe
+from glue_mva.optim.registry import get_optimizer
+from glue_mva.recipes import Schedule
+from glue_mva.record import atomic_write
+
+
+class GlueTrainer(Trainer):
+    """Trainer for sequence classification and regression with the optimizers of the paper, or any other.
+
+    Works like `transformers.Trainer`; the learning rate and weight decay are those of `TrainingArguments`. The loss is
+    computed in float32 and averaged over the rows of an update, however they are divided among devices and
+    accumulation steps.
+
+    Args:
+        optim: name of the registry (`adam`, `laprop`, `madam`, `lamadam`), `pkg.module:Class`, or a class.
+        optim_args: its keyword arguments; for a name of the registry they go over the paper's GLUE constants.
+        lr_schedule: linear warmup and decay that may end elsewhere than training does; `None` leaves the schedule to
+            `TrainingArguments`.
+        decay_all_parameters: weight decay on biases and normalisation weights too, as in the paper.
+        log_dynamics: with the training loss, log `step_size` (the paper's average step size) and, for MaxVA
+            optimizers, `beta_mean`, `beta_at_min` and `beta_at_max`. Costs nothing between two logged updates.
+        evaluation_folder: write the predictions of every evaluation there, as `<step>-<split>.npz`.
+
+    Raises:
+        UsageError: no such optimizer.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        optim: str | type[torch.optim.Optimizer] = "lamadam",
+        optim_args: Mapping[str, Any] | None = None,
+        lr_schedule: Schedule | None = None,
+        decay_all_parameters: bool = False,
+        log_dynamics: bool = True,
+        evaluation_folder: Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(optim, str):
+            spec = get_optimizer(optim)
+            cls, arguments = spec.cls, {**spec.implementation, **spec.paper_args, **(optim_args or {})}
+        else:
+            cls, arguments = optim, dict(optim_args or {})
+        self.lr_schedule = lr_schedule
+        self.decay_all_parameters = decay_all_parameters
+        self.log_dynamics = log_dynamics
+        self.evaluation_folder = evaluation_folder
+        self.eval_seconds = 0.0
+        self._probe: StepProbe | None = None
+        super().__init__(*args, compute_loss_func=mean_loss, **kwargs)
+        self.optimizer_cls_and_kwargs = (cls, {"lr": self.args.learning_rate, **arguments})
+        self.model_accepts_loss_kwargs = False  # the loss is ours, whatever the model's forward would accept
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        if self.decay_all_parameters:
+            return [name for name, _ in model.named_parameters()]
+        return super().get_decay_parameter_names(model)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(model)
+        if self.log_dynamics and self._probe is None:
+            self._probe = StepProbe(optimizer, self._next_step_is_logged)
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
+        if self.lr_schedule is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        total, warmup = self.lr_schedule.total_steps, self.lr_schedule.warmup_steps
+        self.lr_scheduler = get_linear_schedule_with_warmup(optimizer or self.optimizer, warmup, total)
+        return self.lr_scheduler
+
+    def _next_step_is_logged(self) -> bool:
+        if self.args.logging_strategy != "steps":
+            return False
+        step = self.state.global_step + 1
+        return step % self.state.logging_steps == 0 or (step == 1 and self.args.logging_first_step)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._probe is not None:
+            logs.update(self._probe.read())
+        super().log(logs, start_time)
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+        watch = Stopwatch()
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if self.evaluation_folder is not None and self.is_world_process_zero():
+            split = metric_key_prefix.removeprefix("eval_")
+            path = self.evaluation_folder / f"{self.state.global_step}-{split}.npz"
+            with atomic_write(path) as stream:
+                np.savez(stream, predictions=output.predictions, labels=output.label_ids)
+        self.eval_seconds += watch.seconds
+        return output
+
+
+def mean_loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    """Mean over the rows of an update: cross entropy, or squared error where labels are real numbers; in float32.
+
+    Args:
+        outputs: model output with `logits` (rows, classes) or (rows, 1).
+        labels: (rows,) class numbers or targets.
+        num_items_in_batch: rows of the whole update, over accumulation steps and devices; `None` means these rows.
+    """
+    logits = outputs["logits"].float()
+    if labels.is_floating_point():
+        total = torch.nn.functional.mse_loss(logits.reshape(labels.shape), labels.float(), reduction="sum")
+    else:
+        total = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+
+
+class StopOnDivergence(TrainerCallback):
+    """End training at the first logged loss that is not finite, without evaluating what is left."""
+
+    diverged_at: int | None = None
+    """Update at which it was seen."""
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        loss = (kwargs.get("logs") or {}).get("loss")
+        if loss is not None and not math.isfinite(loss) and self.diverged_at is None:
+            self.diverged_at = state.global_step
+            control.should_training_stop = True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.diverged_at is not None:
+            control.should_evaluate = False
+
+
+class TimedCheckpoint(TrainerCallback):
+    """Save a checkpoint at the first logged update after every `minutes`.
+
+    Only there, because the loss that the Trainer sums up between two logged updates is no part of a checkpoint: so the
+    curves of a run that was cut off are those of one that was not.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
+        self.watch = Stopwatch()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if control.should_log and _agreed(self.watch.seconds >= 60 * self.minutes):
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.watch = Stopwatch()
+
+
+class KeepBest(TrainerCallback):
+    """Call `save` after an evaluation whose headline metric is the best so far."""
+
+    def __init__(self, metric: str, save: Callable[[], None]) -> None:
+        self.metric = metric
+        self.save = save
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        values = [entry[self.metric] for entry in state.log_history if self.metric in entry]
+        newest = kwargs.get("metrics", {}).get(self.metric)
+        if newest is not None and math.isfinite(newest) and all(not newest <= value for value in values[:-1]):
+            self.save()
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+
+def _agreed(decision: bool) -> bool:
+    """The decision of process 0, in every process."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return decision
+    box = [decision]
+    torch.distributed.broadcast_object_list(box)
+    return box[0]

@@ -148,6 +148,7 @@ class _Run:
         self.record.execution |= {
             "device": environment.device_name(self.prepared.device),
             "precision": self.prepared.precision,
+            "padding": "max_length" if self.config.padding == "max_length" else "longest",
             "world_size": trainer.args.world_size,
             "threads": torch.get_num_threads(),
             "gradient_accumulation_steps": self.config.gradient_accumulation_steps,
@@ -403,11 +404,14 @@ def _quiet_libraries() -> Iterator[None]:
     """Silence progress bars of datasets and transformers; the caller shows its own."""
     from transformers.utils import logging
 
+    verbosity = logging.get_verbosity()
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         datasets.enable_progress_bars()
         logging.enable_progress_bar()
 

@@ -5,12 +5,11 @@ import sys
 
 import typer
 
+from glue_mva.cli import run as run_commands
+from glue_mva.cli.exit_codes import EXIT_FAILED, EXIT_REFUSED
 from glue_mva.errors import UsageError
 
-EXIT_FAILED = 1
-"""Something ran and failed: a diverged run, a failed run of a sweep."""
-EXIT_REFUSED = 2
-"""Bad input: nothing was started, nothing written."""
+__all__ = ["EXIT_FAILED", "EXIT_REFUSED", "app", "main"]
 
 app = typer.Typer(
     name="glue-mva",
@@ -20,6 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(run_commands.run)
+app.command()(run_commands.recipes)
+app.command()(run_commands.tasks)
 
 
 def main() -> None:

@@ -1,0 +1,96 @@
+"""What `glue-mva run` shows while it trains, and the table at the end."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from glue_mva.config import RunConfig
+from glue_mva.optim.registry import get_optimizer
+from glue_mva.record import RECORD_FILE, RunRecord
+from glue_mva.tasks import get_task
+
+
+class RunProgress(TrainerCallback):
+    """A progress bar of updates with the training loss, and one line per evaluation."""
+
+    def __init__(self, console: Console, task: str) -> None:
+        self.console = console
+        self.task = get_task(task)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.bar = Progress(*columns, TimeRemainingColumn(), console=console)
+        self.row: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.bar.start()
+        self.row = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.bar.update(self.row, completed=state.global_step)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if "loss" in kwargs["logs"]:
+            self.bar.update(self.row, description=f"training, loss {kwargs['logs']['loss']:.3f}")
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        metrics = {k: v for k, v in kwargs["metrics"].items() if k.endswith(self.task.metrics)}
+        values = ", ".join(f"{k.removeprefix('eval_').replace('_', ' ')} {v:.4f}" for k, v in metrics.items())
+        self.bar.console.print(f"epoch {state.epoch or 0:g}: {values}", highlight=False)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.bar.stop()
+
+
+def show_result(console: Console, record: RunRecord, config: RunConfig) -> None:
+    """The last table of `glue-mva run`."""
+    task = get_task(record.config["task"])
+    majority = next((v for k, v in record.majority.items() if k.endswith(task.headline)), None)
+    table = Table("task", "optimizer", f"score ({task.heading})", "last epoch", "majority", "time", "record")
+    table.add_row(
+        task.title,
+        get_optimizer(record.config["optim"]).label,
+        _score(record.score),
+        _score(record.last_score),
+        _score(None if majority is None else 100 * majority),
+        f"{record.execution.get('total_seconds', 0):.0f} s",
+        str(Path(config.output) / record.run_id / RECORD_FILE),
+    )
+    console.print(table)
+    execution = record.execution
+    if "examples_per_second" in execution:
+        console.print(
+            f"{execution['examples_per_second']:g} examples/s, {execution['precision']}, padding "
+            f"{execution['padding']}, {execution['device']}; {sum(record.data['rows'].values()):,} rows"
+            + (" (partial data: not the score of the full task)" if record.data["partial"] else ""),
+            highlight=False,
+        )
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+@contextlib.contextmanager
+def show_warnings(console: Console | None) -> Iterator[None]:
+    """Print the package's warnings as lines of the console, above a progress bar."""
+    logger = logging.getLogger("glue_mva")
+    if console is None:
+        yield
+        return
+    handler = RichHandler(console=console, show_time=False, show_path=False)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -14,7 +14,7 @@ from glue_mva.errors import UsageError
 from glue_mva.optim import dispatch, maxva
 from glue_mva.optim.slots import Constants, Scalars, Slot, Tensors, compute_dtype, local
 
-_STATE_NAMES = Tensors._fields[2:]
+STATE_NAMES = Tensors._fields[2:]
 _OLD_DEFAULTS = {"amsgrad": False, "maximize": False, "foreach": None, "fused": None, "capturable": False}
 
 
@@ -96,7 +96,7 @@ class Base(Optimizer):
             params: list[Tensor] = []
             grads: list[Tensor] = []
             steps: list[Tensor] = []
-            states: list[list[Tensor | None]] = [[] for _ in _STATE_NAMES]
+            states: list[list[Tensor | None]] = [[] for _ in STATE_NAMES]
             self._init_group(group, params, grads, steps, *states)
             if params:
                 dispatch.run(self, group, params, grads, steps, states)
@@ -125,7 +125,7 @@ class Base(Optimizer):
             params.append(p)
             grads.append(p.grad)
             steps.append(state["step"])
-            for name, tensors in zip(_STATE_NAMES, states, strict=True):
+            for name, tensors in zip(STATE_NAMES, states, strict=True):
                 tensors.append(state.get(name))
 
     def _init_state(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
@@ -242,6 +242,8 @@ class MaxVAOptimizer(Base):
     def scalars(self, group: dict[str, Any], lr: float | Tensor, t: float | Tensor) -> Scalars:
         smallest, largest = maxva.gamma_range(group["beta2_min"], group["beta2_max"])
         first = maxva.first_gamma(group["beta2_max"])
+        gamma_min: float | Tensor
+        gamma_max: float | Tensor
         if isinstance(t, Tensor):
             gamma_min = torch.where(t == 1, first, smallest)
             gamma_max = torch.where(t == 1, first, largest)
@@ -254,4 +256,4 @@ class MaxVAOptimizer(Base):
         if t <= maxva.steps_until_full(group["beta2_max"], compute_dtype(p)):
             return state
         self.state[p].pop("weight_sum", None)
-        return [None if name == "weight_sum" else x for name, x in zip(_STATE_NAMES, state, strict=True)]
+        return [None if name == "weight_sum" else x for name, x in zip(STATE_NAMES, state, strict=True)]

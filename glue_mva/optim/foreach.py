@@ -4,7 +4,8 @@ Each function does exactly the operations of the for-loop implementation, in the
 bits; here they are in place where they can be. On a CPU one piece fits the cache; on a GPU it fills the device.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -33,8 +34,9 @@ def step(optimizer: "Base", slots: list[Slot], c: Constants) -> None:
 
 
 def _step_chunk(optimizer: "Base", chunk: list[Slot], c: Constants) -> None:
-    x = Lists([slot.tensors for slot in chunk])
-    by = Scalars(*(list(values) for values in zip(*(slot.scalars for slot in chunk), strict=True)))  # type: ignore[arg-type]
+    # The same names as in `Tensors` and `Scalars`, each a list over the chunk, or None where nothing is kept.
+    x: Any = Tensors._make(_columns([slot.tensors for slot in chunk]))
+    by: Any = Scalars._make(_columns([slot.scalars for slot in chunk]))
     dtype = compute_dtype(x.param[0])
     params, grads = x.param, x.grad
     if params[0].dtype != dtype:
@@ -67,26 +69,19 @@ def _step_chunk(optimizer: "Base", chunk: list[Slot], c: Constants) -> None:
         torch._foreach_copy_(x.param, params)
 
 
-class Lists:
-    """The tensors of a chunk, one list for each name; None where no parameter keeps it."""
-
-    def __init__(self, tensors: list[Tensors]) -> None:
-        columns = (list(column) for column in zip(*tensors, strict=True))
-        present = [None if column[0] is None else column for column in columns]
-        self.param, self.grad, self.exp_avg, self.mean, self.var, self.weight_sum, self.exp_avg_sq, self.max_second = (
-            present
-        )
+def _columns(rows: Sequence[tuple]) -> list[list[Any] | None]:
+    return [None if column[0] is None else list(column) for column in zip(*rows, strict=True)]
 
 
-def _lerp_(averages: list[Tensor], values: list[Tensor], weight: float) -> None:
+def _lerp_(averages: list[Tensor], values: Sequence[Tensor], weight: float) -> None:
     """average += weight (value - average)."""
-    change = torch._foreach_sub(values, averages)
+    change = torch._foreach_sub(list(values), averages)
     torch._foreach_mul_(change, weight)
     torch._foreach_add_(averages, change)
 
 
 def _maxva_(
-    grads: list[Tensor], means: list[Tensor], variances: list[Tensor], weights: list[Tensor] | None, by: Scalars
+    grads: list[Tensor], means: list[Tensor], variances: list[Tensor], weights: list[Tensor] | None, by: Any
 ) -> list[Tensor]:
     """`maxva.gamma_t` and `maxva.average_` over lists: moves the averages and returns their second moments."""
     e = torch._foreach_sub(grads, means)
@@ -131,7 +126,7 @@ def _amsgrad_(v: list[Tensor], weights: list[Tensor] | None, maxima: list[Tensor
 
 
 def _laprop_second_(
-    grads: list[Tensor], averages: list[Tensor], maxima: list[Tensor] | None, by: Scalars, c: Constants
+    grads: list[Tensor], averages: list[Tensor], maxima: list[Tensor] | None, by: Any, c: Constants
 ) -> list[Tensor]:
     _lerp_(averages, torch._foreach_mul(grads, grads), 1 - c.beta2)
     if maxima is not None:

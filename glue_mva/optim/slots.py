@@ -27,7 +27,7 @@ class Tensors(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Any]) -> "Tensors":
         """The same with `function` applied to each tensor."""
-        return Tensors(*(None if tensor is None else function(tensor) for tensor in self))
+        return Tensors._make(None if tensor is None else function(tensor) for tensor in self)
 
 
 class Scalars(NamedTuple):
@@ -104,9 +104,11 @@ def chunks(slots: Iterable[Slot], limit: int) -> Iterator[list[Slot]]:
 def _cut(slot: Slot, numel: int, limit: int) -> list[Slot]:
     if numel <= limit:
         return [slot]
-    pieces = slot.tensors.map(lambda tensor: tensor.split(limit))
-    count = -(-numel // limit)
-    return [Slot(pieces.map(lambda split, i=i: split[i]), slot.scalars) for i in range(count)]
+    columns = [None if tensor is None else tensor.split(limit) for tensor in slot.tensors]
+    rows = (
+        Tensors._make(None if column is None else column[i] for column in columns) for i in range(-(-numel // limit))
+    )
+    return [Slot(row, slot.scalars) for row in rows]
 
 
 def compute_dtype(param: Tensor) -> torch.dtype:
@@ -116,12 +118,17 @@ def compute_dtype(param: Tensor) -> torch.dtype:
 
 def local(tensors: Tensors) -> Tensors:
     """The same memory as plain real tensors: this rank's shard of a DTensor, complex numbers as pairs."""
-    param, grad = tensors.param, tensors.grad
+    param: Any = tensors.param
+    grad: Any = tensors.grad
     if hasattr(param, "to_local"):
         if grad.placements != param.placements:
             grad = grad.redistribute(placements=param.placements)
-        tensors = tensors._replace(grad=grad).map(lambda tensor: tensor.to_local())
-        param, grad = tensors.param, tensors.grad
+        tensors = tensors._replace(grad=grad).map(_to_local)
     if param.is_complex():
-        tensors = tensors._replace(param=torch.view_as_real(param), grad=torch.view_as_real(grad.resolve_conj()))
+        pairs = [torch.view_as_real(x.resolve_conj()) for x in tensors[:2]]
+        tensors = tensors._replace(param=pairs[0], grad=pairs[1])
     return tensors
+
+
+def _to_local(tensor: Any) -> Tensor:
+    return tensor.to_local()

@@ -20,10 +20,12 @@ from transformers import DataCollatorWithPadding, PrinterCallback, TrainerCallba
 from glue_mva import environment, metrics
 from glue_mva.config import RunConfig
 from glue_mva.data import EncodedSplit, TaskData, encode, load_task
+from glue_mva.dropout import use_cpu_dropout
 from glue_mva.errors import UsageError
 from glue_mva.glue_metric import GlueMetric
 from glue_mva.model import check_vocabulary, load_model, load_tokenizer, longest_input
 from glue_mva.model_card import write_model_card
+from glue_mva.packing import PackedCollator, can_pack, use_packing
 from glue_mva.precision import resolve_precision
 from glue_mva.recipes import Schedule, resolve, schedule
 from glue_mva.record import RECORD_FILE, RecordError, RunRecord, read_record, write_predictions, write_record
@@ -82,6 +84,7 @@ class _Prepared:
     model: Any
     device: str
     precision: str
+    padding: str
     target_scale: float
     max_length: int
     seconds: float
@@ -96,13 +99,16 @@ def _prepare(config: RunConfig) -> _Prepared:
     set_seed(config.seed)
     model = load_model(config)
     check_vocabulary(model, tokenizer)
+    padding = set_padding(config.padding, model, device)
     max_length = longest_input(model, config.max_length or 512)
     scale = 1 / data.task.label_range[1] if config.scale_targets and data.task.is_regression else 1.0
     train = encode(data.train, data.task, tokenizer, max_length, scale) if data.train is not None else None
     evaluation = {
         name: encode(split, data.task, tokenizer, max_length, scale) for name, split in data.evaluation.items()
     }
-    return _Prepared(data, train, evaluation, tokenizer, model, device, precision, scale, max_length, watch.seconds)
+    return _Prepared(
+        data, train, evaluation, tokenizer, model, device, precision, padding, scale, max_length, watch.seconds
+    )
 
 
 class _Run:
@@ -148,7 +154,7 @@ class _Run:
         self.record.execution |= {
             "device": environment.device_name(self.prepared.device),
             "precision": self.prepared.precision,
-            "padding": "max_length" if self.config.padding == "max_length" else "longest",
+            "padding": self.prepared.padding,
             "world_size": trainer.args.world_size,
             "threads": torch.get_num_threads(),
             "gradient_accumulation_steps": self.config.gradient_accumulation_steps,
@@ -171,7 +177,7 @@ class _Run:
             args=arguments,
             train_dataset=prepared.train,
             eval_dataset=prepared.evaluation,
-            data_collator=_collator(prepared, config),
+            data_collator=_collator(prepared),
             compute_metrics=self._compute_metrics,
             callbacks=[TimedCheckpoint(config.checkpoint_minutes), *callbacks],
             optim=config.optim,
@@ -344,9 +350,26 @@ def last_checkpoint(folder: Path, world_size: int) -> Path | None:
     return None
 
 
-def _collator(prepared: _Prepared, config: RunConfig) -> Any:
-    padding = "max_length" if config.padding == "max_length" else "longest"
-    return DataCollatorWithPadding(prepared.tokenizer, padding=padding, max_length=prepared.max_length)
+def set_padding(wanted: str, model: Any, device: str) -> str:
+    """Prepare a model for `none` (packed batches), `longest` or `max_length`, and say which it is.
+
+    Raises:
+        UsageError: `none` was asked for, but is not verified for this family.
+    """
+    if device == "cpu":
+        use_cpu_dropout(model)
+    if wanted == "none" and not can_pack(model):
+        raise UsageError(f"padding none is not verified for {model.config.model_type}; take auto or longest")
+    if wanted not in ("auto", "none") or not can_pack(model):
+        return "longest" if wanted == "auto" else wanted
+    use_packing(model)
+    return "none"
+
+
+def _collator(prepared: _Prepared) -> Any:
+    if prepared.padding == "none":
+        return PackedCollator(prepared.model)
+    return DataCollatorWithPadding(prepared.tokenizer, padding=prepared.padding, max_length=prepared.max_length)
 
 
 def _curves(history: list[dict[str, Any]]) -> dict[str, list[float | None]]:

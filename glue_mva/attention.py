@@ -1,0 +1,194 @@
+"""Attention over a packed batch: sequences of different lengths end to end, none padded outside of here.
+
+Registered with transformers as `glue_mva_packed`. Shapes: T tokens in all, B sequences, H heads, D values per head; a
+group has b sequences of at most L tokens.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from glue_mva.dropout import keep_mask
+
+PACKED = "glue_mva_packed"
+
+SHORT = 32
+"""Sequences of up to this many tokens count as equally long: more groups would cost more than the padding."""
+GROUP_RATIO = 0.7
+"""A group holds sequences at least this share as long as its longest (with `SHORT` as the least length)."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sequences of similar length, which are padded to the longest of them inside attention."""
+
+    index: Tensor
+    """(b * L,) positions of their tokens among the T; padding repeats a sequence's last token."""
+    size: tuple[int, int]
+    """(b, L)."""
+    bias: Tensor | None
+    """(b, 1, 1, L): 0 for a token, minus infinity for padding; `None` where all are equally long."""
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """Where the sequences of a packed batch lie."""
+
+    starts: Tensor
+    """(B,) position of each sequence's first token."""
+    offsets: Tensor
+    """(B + 1,) int32: starts, then the end of the last sequence."""
+    longest: int
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, sizes: np.ndarray, device: torch.device) -> "PackedLayout":
+        """The layout of sequences of `sizes` (B,) tokens, laid end to end."""
+        ends = np.cumsum(sizes)
+        starts = ends - sizes
+        offsets = torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32))
+        groups = tuple(_group(starts[rows], sizes[rows], device) for rows in _similar(sizes))
+        first = torch.from_numpy(starts)
+        return cls(first.to(device, non_blocking=True), offsets.to(device, non_blocking=True), int(sizes.max()), groups)
+
+
+def _similar(sizes: np.ndarray) -> list[np.ndarray]:
+    """Indices of sequences, longest first, cut into groups of similar length."""
+    order = np.argsort(-sizes, kind="stable")
+    effective = np.maximum(sizes[order], SHORT)
+    groups, start = [], 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or effective[end] < GROUP_RATIO * effective[start]:
+            groups.append(order[start:end])
+            start = end
+    return groups
+
+
+def _group(starts: np.ndarray, sizes: np.ndarray, device: torch.device) -> Group:
+    longest = int(sizes.max())
+    within = np.arange(longest)[None, :]
+    index = torch.from_numpy((starts[:, None] + np.minimum(within, sizes[:, None] - 1)).reshape(-1))
+    bias = None
+    if (sizes < longest).any():
+        padding = torch.from_numpy(within >= sizes[:, None])
+        bias = torch.zeros(padding.shape).masked_fill_(padding, -torch.inf)[:, None, None].to(device)
+    return Group(index.to(device), (len(sizes), longest), bias)
+
+
+class GroupedAttention(torch.autograd.Function):
+    """softmax(scale Q K^T) V with dropout on the weights, group by group; forward and backward written out, so that
+    the weights are kept once and masks are drawn cheaply."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: PackedLayout, p: float, scale: float
+    ) -> Tensor:
+        """query, key, value: (T, H, D); returns (T, H, D), zero where no sequence lies."""
+        with torch.autocast(query.device.type, enabled=False):  # stay in the inputs' dtype, softmax too
+            return GroupedAttention._forward(ctx, query, key, value, layout, p, scale)
+
+    @staticmethod
+    def _forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: PackedLayout, p: float, scale: float
+    ) -> Tensor:
+        out = torch.zeros_like(query, memory_format=torch.contiguous_format)
+        saved: list[Tensor | None] = []
+        for group in layout.groups:
+            q, k, v = (_gather(x, group) for x in (query * scale, key, value))
+            scores = q @ k.transpose(-1, -2)
+            if group.bias is not None:
+                scores += group.bias
+            weights = torch.softmax(scores, -1)
+            keep = keep_mask(weights.shape, p, weights.device) if p > 0 else None
+            _scatter(out, _dropped(weights, keep, p) @ v, group)
+            saved += [q, k, v, weights, keep]
+        ctx.save_for_backward(*saved)
+        ctx.layout, ctx.p, ctx.scale = layout, p, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        grads = tuple(torch.zeros_like(grad, memory_format=torch.contiguous_format) for _ in range(3))
+        saved = ctx.saved_tensors
+        for number, group in enumerate(ctx.layout.groups):
+            q, k, v, weights, keep = saved[5 * number : 5 * number + 5]
+            g = _gather(grad, group)
+            if group.bias is not None:
+                g = g.masked_fill(group.bias.transpose(-1, -2) < 0, 0)  # padded queries repeat a token: not theirs
+            grad_v = _dropped(weights, keep, ctx.p).transpose(-1, -2) @ g
+            grad_weights = _dropped(g @ v.transpose(-1, -2), keep, ctx.p)
+            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+            for target, part in zip(
+                grads, (grad_scores @ k * ctx.scale, grad_scores.transpose(-1, -2) @ q, grad_v), strict=True
+            ):
+                _scatter(target, part, group)
+        return (*grads, None, None, None)
+
+
+def _gather(x: Tensor, group: Group) -> Tensor:
+    """(T, H, D) -> (b, H, L, D)."""
+    return x.index_select(0, group.index).view(*group.size, *x.shape[1:]).transpose(1, 2)
+
+
+def _scatter(target: Tensor, part: Tensor, group: Group) -> None:
+    """Write (b, H, L, D) into (T, H, D), leaving padding out."""
+    rows = part.transpose(1, 2).reshape(-1, *target.shape[1:])
+    if group.bias is None:
+        target.index_copy_(0, group.index, rows)
+    else:
+        real = group.bias.reshape(-1) == 0
+        target.index_copy_(0, group.index[real], rows[real])
+
+
+def _dropped(weights: Tensor, keep: Tensor | None, p: float) -> Tensor:
+    return weights if keep is None else (weights * keep).mul_(1 / (1 - p))
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    packed_layout: PackedLayout | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention interface of transformers: (1, H, T, D) in, (1, T, H, D) out.
+
+    On CUDA in half precision it is FlashAttention's variable-length kernel; elsewhere `GroupedAttention`.
+
+    Raises:
+        ValueError: the batch is not packed.
+    """
+    if packed_layout is None:
+        raise ValueError(f"attention {PACKED!r} takes packed batches only: see glue_mva.packing")
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    scale = q.shape[-1] ** -0.5 if scaling is None else scaling
+    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+        out = _flash(q, k, v, packed_layout, dropout, scale)
+    else:
+        out = GroupedAttention.apply(q, k, v, packed_layout, dropout, scale)
+    return out[None], None
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, p: float, scale: float) -> Tensor:
+    """(T, H, D). torch's public `varlen_attn` has no dropout, so the operator under it is called. Not run on a GPU yet."""
+    q, k, v = (x.contiguous() for x in (q, k, v))
+    n = layout.longest
+    return torch.ops.aten._flash_attention_forward(
+        q, k, v, layout.offsets, layout.offsets, n, n, p, False, False, scale=scale
+    )[0]
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    """The layout says which tokens belong together: no mask is made."""
+
+
+AttentionInterface.register(PACKED, packed_attention)
+AttentionMaskInterface.register(PACKED, _no_mask)

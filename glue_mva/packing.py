@@ -1,0 +1,110 @@
+"""Batches without padding: sequences end to end as one row of tokens, through models that were made for padded ones.
+
+No model code changes: attention is `glue_mva.attention`, position ids restart with every sequence, and what the head
+reads as first tokens is gathered by hooks.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from glue_mva.attention import PACKED, PackedLayout
+
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
+"""Model types for which packed and padded training were tested to agree."""
+
+OFFSET_FAMILIES = ("roberta", "xlm-roberta", "camembert")
+"""Those whose position ids start at `pad_token_id + 1`."""
+
+
+def can_pack(model: PreTrainedModel) -> bool:
+    """Whether packing was verified for this family."""
+    return model.config.model_type in FAMILIES and not getattr(model.config, "is_decoder", False)
+
+
+class PackedCollator:
+    """Rows of a dataset -> one packed batch.
+
+    `input_ids`, `position_ids` and (where the rows have them) `token_type_ids` are (1, T), `labels` (B,), and
+    `sequence_lengths` (B,) is a numpy array, so that the Trainer leaves it where it is. T is rounded up to one of a few sizes with tokens that belong to no sequence, because
+    kernels are prepared anew for every size that was not seen before.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = model.config
+        self.pad_token_id = config.pad_token_id or 0
+        self.first_position = self.pad_token_id + 1 if config.model_type in OFFSET_FAMILIES else 0
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        lengths = np.array([len(row["input_ids"]) for row in rows])
+        total = int(lengths.sum())
+        size = round_up(total)
+        starts = np.cumsum(lengths) - lengths
+        positions = np.arange(total) - np.repeat(starts, lengths)
+        batch = {
+            "labels": torch.from_numpy(np.array([row["labels"] for row in rows]))
+        }  # first: its size is the batch's
+        for name, filler in (("input_ids", self.pad_token_id), ("token_type_ids", 0)):
+            if name in rows[0]:
+                batch[name] = _filled(np.concatenate([row[name] for row in rows]), size, filler)
+        batch["position_ids"] = _filled(positions + self.first_position, size, self.first_position)
+        batch["sequence_lengths"] = lengths
+        return batch
+
+
+def round_up(tokens: int) -> int:
+    """The next of about 16 sizes per doubling, at least 16 apart."""
+    step = max(16, 1 << max(0, tokens.bit_length() - 5))
+    return -(-tokens // step) * step
+
+
+def _filled(values: np.ndarray, size: int, filler: int) -> Tensor:
+    row = np.full((1, size), filler, dtype=np.int64)
+    row[0, : len(values)] = values
+    return torch.from_numpy(row)
+
+
+def use_packing(model: PreTrainedModel) -> None:
+    """Make a model take the batches of `PackedCollator`, in place.
+
+    Raises:
+        ValueError: the family is not one of `FAMILIES`.
+    """
+    if not can_pack(model):
+        raise ValueError(f"packing is not verified for {model.config.model_type}; verified: {', '.join(FAMILIES)}")
+    model.set_attn_implementation(PACKED)
+    hooks = _Hooks()
+    model.register_forward_pre_hook(hooks.read_layout, with_kwargs=True)
+    base = model.base_model
+    pooler = getattr(base, "pooler", None)
+    if isinstance(pooler, nn.Module):
+        pooler.register_forward_pre_hook(hooks.gather_input)
+    base.register_forward_hook(hooks.gather_output)
+
+
+class _Hooks:
+    """The hooks of one model, and the layout of the batch that passes through."""
+
+    layout: PackedLayout
+
+    def read_layout(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """`sequence_lengths` of the batch becomes the layout that every attention gets."""
+        kwargs = dict(kwargs)
+        self.layout = PackedLayout.of(kwargs.pop("sequence_lengths"), kwargs["input_ids"].device)
+        return args, {**kwargs, "packed_layout": self.layout}
+
+    def gather_input(self, pooler: nn.Module, args: tuple) -> tuple:
+        """A pooler inside the base model reads [:, 0]: give it (B, 1, hidden)."""
+        return (self._first_tokens(args[0]), *args[1:])
+
+    def gather_output(self, base: nn.Module, args: tuple, output: Any) -> Any:
+        """A head outside of it reads [:, 0] of the last hidden state."""
+        output.last_hidden_state = self._first_tokens(output.last_hidden_state)
+        return output
+
+    def _first_tokens(self, hidden: Tensor) -> Tensor:
+        """(1, T, hidden) -> (B, 1, hidden)."""
+        return hidden[0].index_select(0, self.layout.starts)[:, None]

@@ -7,6 +7,8 @@ import typer
 
 from glue_mva.cli import run as run_commands
 from glue_mva.cli.exit_codes import EXIT_FAILED, EXIT_REFUSED
+from glue_mva.cli.report import report
+from glue_mva.cli.sweep import plan, status, sweep
 from glue_mva.errors import UsageError
 
 __all__ = ["EXIT_FAILED", "EXIT_REFUSED", "app", "main"]
@@ -22,6 +24,10 @@ app = typer.Typer(
 app.command()(run_commands.run)
 app.command()(run_commands.recipes)
 app.command()(run_commands.tasks)
+app.command()(sweep)
+app.command()(plan)
+app.command()(status)
+app.command()(report)
 
 
 def main() -> None:

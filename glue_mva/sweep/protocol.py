@@ -39,7 +39,7 @@ class Outcome:
     """Mean over the curve of the average step size."""
     updates: int | None = None
     seconds: float | None = None
-    """Wall time of the run."""
+    """Wall time of the whole run; unknown for one that was cut off and resumed."""
     error: str | None = None
 
     @classmethod
@@ -50,7 +50,7 @@ class Outcome:
             record.score,
             statistics.fmean(sizes) if sizes else None,
             record.schedule.get("max_steps"),
-            record.execution.get("seconds"),
+            None if record.execution.get("resumed_from_step") else record.execution.get("total_seconds"),
             record.error,
         )
 
@@ -157,7 +157,8 @@ class Cell:
         return range(FIRST_FINAL_SEED, FIRST_FINAL_SEED + self.sweep.final_seeds)
 
     @cached_property
-    def _base(self) -> RunConfig:
+    def any_config(self) -> RunConfig:
+        """A config of this cell without hyperparameters and seed: for what is the same in all of its final runs."""
         return RunConfig(
             **self.sweep.run, task=self.task, optim=self.entry.optim, optim_args=self.entry.optim_args,
             output=self.sweep.output, resume=True,
@@ -168,10 +169,8 @@ class Cell:
         values = point._asdict()
         if holdout:
             values |= {"holdout_fraction": self.sweep.holdout_fraction, "holdout_seed": self.sweep.holdout_seed}
-        return [
-            SweepRun(self._base.model_copy(update={**values, "seed": seed}), self.task, self.entry.name, stage, point)
-            for seed in seeds
-        ]
+        configs = [self.any_config.model_copy(update={**values, "seed": seed}) for seed in seeds]
+        return [SweepRun(config, self.task, self.entry.name, stage, point) for config in configs]
 
 
 Cells = dict[tuple[str, str], Cell]

@@ -1,0 +1,183 @@
+"""Where runs are carried out: in this process, or by Ray on this machine or a cluster. Ray is imported when needed.
+
+An engine starts what it is given and reports what has ended; which run is next is decided in `launch`. Queueing,
+placement, warm workers, their recycling, and retries after the death of a worker or node are Ray's.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from glue_mva.config import RunConfig
+from glue_mva.errors import UsageError
+from glue_mva.sweep.protocol import Outcome
+from glue_mva.sweep.store import write_failure
+from glue_mva.sweep.worker import Finished, execute, prepare
+
+RETRIES = 2
+"""How often Ray repeats a run whose worker or node died."""
+
+RUNS_PER_WORKER = 25
+"""After so many runs a worker process is replaced by a fresh one, so that no leak adds up."""
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Ray's shared memory; a sweep passes nothing but configs and outcomes through it."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one run gets."""
+
+    runs_per_gpu: int = 1
+    threads: int | None = None
+    """CPU threads per run; `None` divides nothing on a machine with GPUs, and takes 1 on a machine without."""
+
+
+class Engine(Protocol):
+    """Carries out runs."""
+
+    def slots(self) -> int:
+        """How many runs can be under way at once, now."""
+
+    def prepare(self, configs: Sequence[RunConfig]) -> list[str]:
+        """Tokenize the data these need and load their models once; returns the problems found."""
+
+    def submit(self, config: RunConfig, run_id: str) -> None:
+        """Start a run, or have it start as soon as there is room."""
+
+    def wait(self, seconds: float) -> list[Finished]:
+        """The runs that have ended; waits for the first, but no longer than this."""
+
+    def close(self) -> None:
+        """Stop what is under way."""
+
+
+class InlineEngine:
+    """One run after another in this process; for debugging."""
+
+    def __init__(self) -> None:
+        self._next: list[tuple[RunConfig, str]] = []
+
+    def slots(self) -> int:
+        return 1
+
+    def prepare(self, configs: Sequence[RunConfig]) -> list[str]:
+        return [problem for config in configs if (problem := prepare(config)) is not None]
+
+    def submit(self, config: RunConfig, run_id: str) -> None:
+        self._next.append((config, run_id))
+
+    def wait(self, seconds: float) -> list[Finished]:
+        return [execute(*self._next.pop(0))] if self._next else []
+
+    def close(self) -> None:
+        self._next.clear()
+
+
+class RayEngine:
+    """Runs as Ray tasks, on this machine (`address=None`) or on a running cluster.
+
+    Raises:
+        UsageError: no cluster at the address.
+    """
+
+    def __init__(self, resources: Resources, address: str | None = None) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_task_oom_retries", "0")  # `launch` repeats those with smaller batches
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        import ray
+
+        self._ray = ray
+        local: dict[str, Any] = {"include_dashboard": False, "num_cpus": available_cores(),
+                                 "object_store_memory": OBJECT_STORE_BYTES}  # fmt: skip
+        try:
+            ray.init(address=address, log_to_driver=False, configure_logging=False, **({} if address else local))
+        except ConnectionError as error:
+            raise UsageError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
+        self._on_gpu = ray.cluster_resources().get("GPU", 0) > 0
+        self._gpu_share = 1 / resources.runs_per_gpu if self._on_gpu else 0
+        self._threads = resources.threads or 1
+        self._pending: dict[Any, tuple[RunConfig, str]] = {}
+        options = {"num_cpus": self._threads, "num_gpus": self._gpu_share, "max_retries": RETRIES,
+                   "runtime_env": {"env_vars": worker_environment(self._threads)}}  # fmt: skip
+        self._execute = ray.remote(max_calls=RUNS_PER_WORKER)(_execute_in_worker).options(**options)
+        self._prepare = ray.remote(max_calls=RUNS_PER_WORKER)(_prepare_in_worker).options(**options)
+
+    def slots(self) -> int:
+        found = self._ray.cluster_resources()
+        by_cpu = int(found.get("CPU", 0) // self._threads)
+        return max(1, min(by_cpu, int(found.get("GPU", 0) / self._gpu_share)) if self._on_gpu else by_cpu)
+
+    def prepare(self, configs: Sequence[RunConfig]) -> list[str]:
+        here = str(Path.cwd())
+        found = self._ray.get([self._prepare.remote(config, here, self._threads) for config in configs])
+        return [problem for problem in found if problem is not None]
+
+    def submit(self, config: RunConfig, run_id: str) -> None:
+        reference = self._execute.remote(config, run_id, str(Path.cwd()), self._threads)
+        self._pending[reference] = (config, run_id)
+
+    def wait(self, seconds: float) -> list[Finished]:
+        if not self._pending:
+            return []
+        ready, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=seconds)
+        return [self._collect(reference) for reference in ready]
+
+    def _collect(self, reference: Any) -> Finished:
+        config, run_id = self._pending.pop(reference)
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            out_of_memory = isinstance(error, self._ray.exceptions.OutOfMemoryError)
+            message = f"{'host out of memory' if out_of_memory else 'the worker died'}: {_first_line(error)}"
+            try:
+                write_failure(config, run_id, message)
+            except OSError:
+                return Finished(run_id, Outcome("failed", None, error=message), "storage")
+            return Finished(run_id, Outcome("failed", None, error=message), "memory" if out_of_memory else "other")
+
+    def close(self) -> None:
+        for reference in self._pending:
+            self._ray.cancel(reference, force=True)
+        self._pending.clear()
+        self._ray.shutdown()
+
+
+def _execute_in_worker(config: RunConfig, run_id: str, folder: str, threads: int) -> Finished:
+    _enter(folder, threads)
+    return execute(config, run_id)
+
+
+def _prepare_in_worker(config: RunConfig, folder: str, threads: int) -> str | None:
+    _enter(folder, threads)
+    return prepare(config)
+
+
+def _enter(folder: str, threads: int) -> None:
+    """Paths of a config mean what they mean to the sweep: relative to its working directory."""
+    import torch
+
+    os.chdir(folder)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """Environment of a worker, set before torch is imported: its share of the cores, and waiting threads that sleep."""
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,216 @@
+"""Run what is missing of a sweep: read what is there, start the longest missing run, look at what has ended, repeat."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from glue_mva.config import RunConfig
+from glue_mva.errors import UsageError
+from glue_mva.recipes import resolve
+from glue_mva.sweep import store
+from glue_mva.sweep.config import SweepConfig
+from glue_mva.sweep.engine import Engine
+from glue_mva.sweep.plan import Speed, estimate_speed, seconds_of
+from glue_mva.sweep.protocol import Cells, Outcome, SweepRun, cells, final_runs, known_runs
+from glue_mva.sweep.worker import Finished
+
+PARTS_AFTER_OUT_OF_MEMORY = 4
+"""A run that ran out of memory is repeated with its batches worked through in so many parts (or the next number that
+divides the batch)."""
+
+LOOK_SECONDS = 1.0
+"""How long to wait for a run to end before looking at the view, and at whether machines have come or gone."""
+
+
+class Observer(Protocol):
+    """Is told what happens; the command line prints it."""
+
+    def note(self, message: str, *, important: bool = False) -> None: ...
+
+    def update(self, progress: "Progress") -> None: ...
+
+
+@dataclass
+class Progress:
+    """Where a sweep stands."""
+
+    table: Cells
+    outcomes: dict[str, Outcome]
+    """Of finished runs."""
+    speed: Speed
+    running: dict[str, SweepRun] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    """run_id -> why, of runs that failed and will not be tried again by this launch."""
+    slots: int = 1
+    started: float = field(default_factory=time.monotonic)
+    finished_here: int = 0
+    """Runs that ended in this launch."""
+    storage_trouble: str | None = None
+    """Why nothing more can be written, if that is so."""
+
+    def known(self) -> list[SweepRun]:
+        return known_runs(self.table, self.outcomes)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every cell has its final runs."""
+        return all(
+            (final := final_runs(self.table, key, self.outcomes)) and all(run.run_id in self.outcomes for run in final)
+            for key in self.table
+        )
+
+
+def read_progress(sweep: SweepConfig) -> tuple[Progress, dict[str, str]]:
+    """Where a sweep stands by its records alone, and run_id -> problem for the records that cannot be used."""
+    output, table = Path(sweep.output), cells(sweep)
+    outcomes: dict[str, Outcome] = {}
+    failed: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    seen: set[str] = set()
+    while new := {run.run_id for run in known_runs(table, outcomes)} - seen:  # finished searches tell the final runs
+        seen |= new
+        found, bad = store.read_outcomes(output, sorted(new))
+        problems |= bad
+        outcomes |= {run_id: outcome for run_id, outcome in found.items() if outcome.is_finished}
+        failed |= {run_id: outcome.error or "" for run_id, outcome in found.items() if not outcome.is_finished}
+    return Progress(table, outcomes, Speed(1.0), failed=failed), problems
+
+
+def launch(
+    sweep: SweepConfig, make_engine: Callable[[], Engine], observer: Observer, *, wait: bool = False
+) -> Progress:
+    """Make every run of a sweep that has no finished record.
+
+    Args:
+        make_engine: called only where something is left to run.
+        wait: wait for another sweep that is at work in the same folder.
+
+    Raises:
+        UsageError: bad input, an unwritable folder, or another sweep at work there; nothing was started.
+        KeyboardInterrupt: after what was under way was stopped; the next launch goes on from there.
+    """
+    output = Path(sweep.output)
+    store.check_writable(output)
+    with store.only_sweep(output, wait=wait):
+        progress, problems = read_progress(sweep)
+        for run_id, problem in problems.items():
+            moved = store.set_aside(output, run_id)
+            observer.note(f"{problem}; set aside as {moved.name}, the run is made again", important=True)
+        progress.failed.clear()  # tried again
+        for run_id in progress.outcomes:
+            store.remove_work(output, run_id)
+        pending = {run.run_id: run for run in progress.known() if run.run_id not in progress.outcomes}
+        if pending:
+            progress.speed = estimate_speed(sweep)
+            engine = make_engine()
+            try:
+                _prepare(progress.table, pending, engine, observer)
+                _Launch(sweep, progress, pending, engine, observer).work()
+            finally:
+                engine.close()
+    return progress
+
+
+def _prepare(table: Cells, pending: dict[str, SweepRun], engine: Engine, observer: Observer) -> None:
+    """Tokenize each task once, and refuse what cannot work, before the first run starts."""
+    observer.note("preparing the data and checking the model")
+    configs: dict[tuple[str, float], RunConfig] = {}
+    for run in pending.values():
+        final = table[run.task, run.row].any_config
+        configs.setdefault((run.task, run.config.holdout_fraction), run.config)
+        configs.setdefault((run.task, final.holdout_fraction), final)
+    if problems := list(dict.fromkeys(engine.prepare(list(configs.values())))):
+        raise UsageError("; ".join(problems))
+
+
+@dataclass
+class _Launch:
+    """The loop of one launch."""
+
+    sweep: SweepConfig
+    progress: Progress
+    pending: dict[str, SweepRun]
+    engine: Engine
+    observer: Observer
+    repeated: set[str] = field(default_factory=set)
+    """Runs that ran out of memory once."""
+    since: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    _seconds: dict[tuple[str, str, str], float] = field(default_factory=dict)
+
+    def work(self) -> None:
+        progress = self.progress
+        while (self.pending and progress.storage_trouble is None) or progress.running:
+            progress.slots = self.engine.slots()
+            while self.pending and len(progress.running) < progress.slots and progress.storage_trouble is None:
+                run = self.pending.pop(max(self.pending, key=lambda run_id: self.seconds(self.pending[run_id])))
+                progress.running[run.run_id] = run
+                self.engine.submit(run.config, run.run_id)
+            self._tell()
+            for finished in self.engine.wait(LOOK_SECONDS):
+                self._take(finished)
+        self._tell()
+
+    def seconds(self, run: SweepRun) -> float:
+        """Estimated wall time of a run; the same for all runs of a cell and stage."""
+        key = (run.task, run.row, run.stage)
+        if key not in self._seconds:
+            self._seconds[key] = seconds_of(self.progress.table[run.task, run.row], run.config, self.progress.speed)
+        return self._seconds[key]
+
+    def _tell(self) -> None:
+        names = {run_id: f"{run.task} {run.row}" for run_id, run in self.progress.running.items()}
+        store.write_state(Path(self.sweep.output), self.since, names, self.progress.slots)
+        self.observer.update(self.progress)
+
+    def _take(self, finished: Finished) -> None:
+        progress, run_id, outcome = self.progress, finished.run_id, finished.outcome
+        if finished.trouble == "memory" and run_id not in self.repeated:
+            self.repeated.add(run_id)
+            run = progress.running[run_id]
+            parts = more_parts(run.config)
+            self.observer.note(f"{describe(run)}: out of memory; once more in {parts} parts per batch", important=True)
+            self.engine.submit(run.config.replace(gradient_accumulation_steps=parts), run_id)
+            return
+        run = progress.running.pop(run_id)
+        progress.finished_here += 1
+        if outcome.is_finished:
+            progress.outcomes[run_id] = outcome
+            self.observer.note(f"{describe(run)}: {in_words(outcome)}")
+            self._add_known(run.task)
+            return
+        progress.failed[run_id] = outcome.error or "unknown error"
+        if finished.trouble == "storage":
+            progress.storage_trouble = outcome.error
+        log = Path(self.sweep.output) / run_id / store.LOG_FILE
+        self.observer.note(f"{describe(run)}: failed: {outcome.error} (see {log})", important=True)
+
+    def _add_known(self, task: str) -> None:
+        """Queue the final runs that follow now."""
+        progress = self.progress
+        for key in progress.table:
+            for run in final_runs(progress.table, key, progress.outcomes) if key[0] == task else ():
+                elsewhere = (progress.outcomes, progress.running, progress.failed)
+                if not any(run.run_id in runs for runs in elsewhere):
+                    self.pending.setdefault(run.run_id, run)
+
+
+def more_parts(config: RunConfig) -> int:
+    """Accumulation steps with which a batch needs at most a quarter of the memory, or as little as it can."""
+    batch = resolve(config)[0].train_batch_size or 1
+    wanted = PARTS_AFTER_OUT_OF_MEMORY * config.gradient_accumulation_steps
+    return next((parts for parts in range(wanted, batch + 1) if batch % parts == 0), batch)
+
+
+def in_words(outcome: Outcome) -> str:
+    """The result of a finished run, for people."""
+    if outcome.status != "ok" or outcome.score is None:
+        return outcome.status
+    return f"{outcome.score:.2f}" + (f" in {outcome.seconds:.0f} s" if outcome.seconds else "")
+
+
+def describe(run: SweepRun) -> str:
+    """A run in words, for people."""
+    return f"{run.task} {run.row} lr {run.hparams.lr:g} wd {run.hparams.weight_decay:g} seed {run.config.seed}"

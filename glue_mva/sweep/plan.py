@@ -1,0 +1,291 @@
+"""What a sweep will cost, before anything runs: counted where that can be done, else estimated. Imports no torch."""
+
+import json
+import os
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from glue_mva.config import RunConfig
+from glue_mva.errors import UsageError
+from glue_mva.identity import model_path, task_root
+from glue_mva.recipes import resolve, schedule
+from glue_mva.record import RECORD_FILE, RecordError, read_record
+from glue_mva.sweep.config import SweepConfig
+from glue_mva.sweep.protocol import Cell, Cells, Outcomes, Stage, cells, final_runs
+from glue_mva.tasks import get_task
+from glue_mva.tsv import file_of
+
+MEAN_TOKENS = {"mnli": 39.9, "qnli": 50.7, "qqp": 31.4, "rte": 71.4, "sst2": 14.2, "mrpc": 54.2, "cola": 11.3,
+               "stsb": 29.4, "wnli": 37.7, "ax": 39.9}  # fmt: skip
+"""Tokens per example: mean over 1,500 training rows of each task with RoBERTa's tokenizer, special tokens included, cut
+at 512 (AX: MNLI's)."""
+
+ASSUMED_TOKENS_PER_SECOND = {"gpu": 20_000.0, "cpu": 250.0}
+"""Training speed of a 125M-parameter encoder that is assumed where no record tells; not a measurement."""
+
+ASSUMED_PARAMETERS = 125e6
+EVALUATION_COST = 1 / 3
+"""An evaluated token's share of a trained one's cost: a forward pass without the backward pass."""
+
+ASSUMED_RECORD_BYTES = 60_000
+CHECKPOINT_BYTES_PER_PARAMETER = 4 * (1 + 4)
+"""Weights and up to four state tensors, in float32."""
+
+SAMPLE_RECORDS = 200
+"""Records that are read for the speed: the first so many of the folder."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one run costs."""
+
+    updates: int
+    examples: int
+    """Training examples, counted once per epoch."""
+    tokens: float
+    """Training tokens without padding."""
+    evaluated: float
+    """Tokens evaluated, over all epochs."""
+    eval_rows: int
+
+    @property
+    def work(self) -> float:
+        """Cost in units of one trained token."""
+        return self.tokens + EVALUATION_COST * self.evaluated
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast this model runs, and how that is known."""
+
+    tokens_per_second: float
+    per_task: Mapping[str, float] = field(default_factory=dict)
+    """Task -> speed, where records of that very task tell."""
+    basis: str = ""
+    measured: bool = False
+    record_bytes: float | None = None
+
+    def seconds(self, task: str, unit: Unit) -> float:
+        return unit.work / self.per_task.get(task, self.tokens_per_second)
+
+
+@dataclass(frozen=True)
+class Line:
+    """All runs of one cell and stage."""
+
+    task: str
+    row: str
+    stage: Stage
+    runs: int
+    done: int
+    unit: Unit
+    seconds: float
+    """Estimated wall time of one run."""
+
+    @property
+    def left(self) -> int:
+        return self.runs - self.done
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole sweep, line by line; totals are properties."""
+
+    lines: list[Line]
+    speed: Speed
+    disk_bytes: float
+    checkpoint_bytes: float
+    """Of one run that is long enough to write checkpoints; while it runs."""
+    savings: list[tuple[str, int, float]]
+    """(change, runs saved, seconds saved), largest first."""
+
+    @property
+    def runs(self) -> int:
+        return sum(line.runs for line in self.lines)
+
+    @property
+    def done(self) -> int:
+        return sum(line.done for line in self.lines)
+
+    @property
+    def seconds(self) -> float:
+        return sum(line.runs * line.seconds for line in self.lines)
+
+    @property
+    def seconds_left(self) -> float:
+        return sum(line.left * line.seconds for line in self.lines)
+
+    @property
+    def longest(self) -> Line | None:
+        return max(self.lines, key=lambda line: line.seconds, default=None)
+
+
+def make_plan(sweep: SweepConfig, outcomes: Outcomes) -> Plan:
+    """Count and estimate every run of a sweep.
+
+    Raises:
+        UsageError: a data folder without one of the tasks: all that are missing, in one line.
+    """
+    table = cells(sweep)
+    _check_data(table)
+    speed = estimate_speed(sweep)
+    lines = [line for key in table for line in _lines(table, key, outcomes, speed)]
+    record_bytes = speed.record_bytes or ASSUMED_RECORD_BYTES
+    predictions = sum(line.left * line.unit.eval_rows * 4 * (2 * get_task(line.task).num_labels + 1) for line in lines)
+    disk = sum(line.left for line in lines) * record_bytes + (0 if speed.record_bytes else predictions)
+    checkpoint = CHECKPOINT_BYTES_PER_PARAMETER * _parameters(_first_config(table).model)
+    return Plan(lines, speed, disk, checkpoint, _savings(sweep, lines, speed))
+
+
+def _lines(table: Cells, key: tuple[str, str], outcomes: Outcomes, speed: Speed) -> list[Line]:
+    cell = table[key]
+    lines = []
+    if cell.search_runs:
+        done = sum(_is_done(run.run_id, outcomes) for run in cell.search_runs)
+        unit = unit_of(cell.search_runs[0].config)
+        lines.append(Line(*key, "search", len(cell.search_runs), done, unit, speed.seconds(cell.task, unit)))
+    if cell.sweep.protocol != "grid" or cell.entry.match_step_size is not None:
+        known = final_runs(table, key, outcomes)
+        done = sum(_is_done(run.run_id, outcomes) for run in known)
+        unit = unit_of(cell.any_config)
+        lines.append(Line(*key, "final", cell.sweep.final_seeds, done, unit, speed.seconds(cell.task, unit)))
+    return lines
+
+
+def _is_done(run_id: str, outcomes: Outcomes) -> bool:
+    return run_id in outcomes and outcomes[run_id].is_finished
+
+
+def _first_config(table: Cells) -> RunConfig:
+    return next(iter(table.values())).any_config
+
+
+def unit_of(config: RunConfig) -> Unit:
+    """Updates, examples and tokens of one run."""
+    resolved = resolve(config)[0]
+    rows = _limited(_rows(config.data, config.task, "train"), config.max_train_samples)
+    task = get_task(config.task)
+    eval_rows = sum(_limited(_rows(config.data, config.task, s), config.max_eval_samples) for s in task.eval_splits)
+    if config.holdout_fraction:
+        eval_rows = round(rows * config.holdout_fraction)
+        rows -= eval_rows
+    steps = schedule(resolved, rows)
+    epochs = steps.max_steps / steps.steps_per_epoch
+    examples = round(epochs * rows)
+    length = min(MEAN_TOKENS[config.task], resolved.max_length or 512)
+    evaluations = max(1, -(-steps.max_steps // steps.steps_per_epoch))
+    return Unit(steps.max_steps, examples, examples * length, evaluations * eval_rows * length, eval_rows)
+
+
+def _limited(rows: int, limit: int | None) -> int:
+    return rows if limit is None else min(rows, limit)
+
+
+@lru_cache(maxsize=256)
+def _rows(data: str, task: str, split: str) -> int:
+    """Rows of a split: counted in a local folder, else the official number."""
+    root = task_root(data, get_task(task).folder) if data not in ("hub", "demo") else None
+    if root is None:
+        return get_task(task).rows.get(split, 0)
+    if (root / "dataset_dict.json").is_file():
+        info = json.loads((root / split / "dataset_info.json").read_text())
+        return int(info["splits"][split]["num_examples"])
+    path = root / file_of(get_task(task), split)
+    with path.open("rb") as stream:
+        lines, last = 0, b"\n"
+        while block := stream.read(2**20):
+            lines += block.count(b"\n")
+            last = block
+    header = 0 if task == "cola" else 1
+    return lines + (not last.endswith(b"\n")) - header
+
+
+def _check_data(table: Cells) -> None:
+    missing = {}
+    for cell in table.values():
+        data = cell.any_config.data
+        if data not in ("hub", "demo") and task_root(data, get_task(cell.task).folder) is None:
+            missing[cell.task] = f"no data for {cell.task} in {data!r}"
+    if missing:
+        raise UsageError("; ".join(missing.values()))
+
+
+def estimate_speed(sweep: SweepConfig) -> Speed:
+    """Speed from the records of the same model in the sweep's folder, of the device most of them ran on; else the
+    stated assumption."""
+    model = next(iter(cells(sweep).values())).any_config.model
+    found: dict[str, list[tuple[str, float, int]]] = {}
+    for path in sorted(Path(sweep.output).glob(f"*/{RECORD_FILE}"))[:SAMPLE_RECORDS]:
+        try:
+            record = read_record(path)
+            seconds, unit = record.execution.get("total_seconds"), unit_of(RunConfig(**record.config))
+        except (RecordError, UsageError, OSError, KeyError, TypeError):
+            continue
+        if record.status != "ok" or not seconds or record.execution.get("resumed_from_step"):
+            continue
+        if record.config["model"] == model:
+            size = sum(p.stat().st_size for p in path.parent.iterdir() if p.is_file())
+            device = str(record.execution.get("device"))
+            found.setdefault(device, []).append((record.config["task"], unit.work / seconds, size))
+    if not found:
+        return _assumed_speed(model)
+    device, rates = max(found.items(), key=lambda item: len(item[1]))
+    tasks = {task for task, _, _ in rates}
+    return Speed(
+        statistics.median(rate for _, rate, _ in rates),
+        {task: statistics.median(rate for t, rate, _ in rates if t == task) for task in tasks},
+        f"from {len(rates)} records of {model} on {device}",
+        measured=True,
+        record_bytes=statistics.fmean(size for _, _, size in rates),
+    )
+
+
+def _assumed_speed(model: str) -> Speed:
+    kind = "gpu" if os.path.exists("/dev/nvidia0") else "cpu"  # noqa: PTH110 - a device node, no file
+    rate = ASSUMED_TOKENS_PER_SECOND[kind] * ASSUMED_PARAMETERS / _parameters(model)
+    where = "one GPU" if kind == "gpu" else "the CPU (no GPU seen here)"
+    return Speed(rate, basis=f"assumed, not measured: {rate:,.0f} tokens/s on {where}")
+
+
+def _parameters(model: str) -> float:
+    """Number of weights: from the size of a local model's file, else roberta-base's."""
+    files = list(Path(model_path(model)).glob("*.safetensors")) if Path(model_path(model)).is_dir() else []
+    return sum(path.stat().st_size for path in files) / 4 or ASSUMED_PARAMETERS
+
+
+def _savings(sweep: SweepConfig, lines: list[Line], speed: Speed) -> list[tuple[str, int, float]]:
+    """What some changes would save of the whole sweep, done runs or not."""
+    total_runs, total_seconds = _total(lines)
+    changes: list[tuple[str, SweepConfig]] = []
+    if len(sweep.tasks) > 1:
+        by_cost = sorted(sweep.tasks, key=lambda t: _total([x for x in lines if x.task == t])[1], reverse=True)
+        for count in (1, 2):
+            if rest := [t for t in sweep.tasks if t not in by_cost[:count]]:
+                changes.append((f"--tasks {','.join(rest)}", sweep.replace(tasks=rest)))
+    if sweep.search_seeds > 1 and sweep.protocol in ("paper", "heldout"):
+        changes.append(("--search-seeds 1", sweep.replace(search_seeds=1)))
+    if sweep.final_seeds > 2:
+        changes.append(("--final-seeds 2", sweep.replace(final_seeds=2)))
+    if sweep.protocol != "fixed":
+        changes.append(("--protocol fixed", sweep.replace(protocol="fixed")))
+    if sweep.protocol == "grid":
+        changes.append(("--protocol paper", sweep.replace(protocol="paper")))
+    savings = []
+    for label, changed in changes:
+        table = cells(changed)
+        runs, seconds = _total([line for key in table for line in _lines(table, key, {}, speed)])
+        if runs < total_runs:
+            savings.append((label, total_runs - runs, total_seconds - seconds))
+    return sorted(savings, key=lambda saving: -saving[2])
+
+
+def _total(lines: list[Line]) -> tuple[int, float]:
+    return sum(line.runs for line in lines), sum(line.runs * line.seconds for line in lines)
+
+
+def seconds_of(cell: Cell, config: RunConfig, speed: Speed) -> float:
+    """Estimated wall time of one run of a cell."""
+    return speed.seconds(cell.task, unit_of(config))

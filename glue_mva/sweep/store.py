@@ -1,0 +1,132 @@
+"""The folder that a sweep fills: which runs have a result, which record cannot be used, who is at work. No torch."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from glue_mva.config import RunConfig
+from glue_mva.errors import UsageError
+from glue_mva.record import RECORD_FILE, RecordError, RunRecord, atomic_write, read_record, write_record
+from glue_mva.sweep.protocol import Outcome
+
+LOG_FILE = "log.txt"
+"""What a run printed, beside its record."""
+
+PREPARE_LOG_FILE = "prepare.log"
+"""What loading data and models printed before the first run."""
+
+LOCK_FILE = ".lock"
+STATE_FILE = ".sweep.json"
+"""What the sweep at work in a folder is doing; read by `glue-mva status`."""
+
+
+def read_outcomes(output: Path, run_ids: Iterable[str]) -> tuple[dict[str, Outcome], dict[str, str]]:
+    """(run_id -> outcome of each run that has a record, run_id -> why its record cannot be used)."""
+    present = {entry.name for entry in os.scandir(output)} if output.is_dir() else set()
+    outcomes: dict[str, Outcome] = {}
+    problems: dict[str, str] = {}
+    for run_id in run_ids:
+        path = output / run_id / RECORD_FILE
+        if run_id not in present or run_id in outcomes or not path.exists():
+            continue
+        try:
+            record = read_record(path)
+            if record.run_id != run_id:
+                raise RecordError(f"{path}: is the record of run {record.run_id}")
+            outcomes[run_id] = Outcome.of(record)
+        except RecordError as error:
+            problems[run_id] = str(error)
+    return outcomes, problems
+
+
+def set_aside(output: Path, run_id: str) -> Path:
+    """Rename a record that cannot be used, so that its run is made again; returns the new name."""
+    path = output / run_id / RECORD_FILE
+    number = next(n for n in range(1, 1000) if not path.with_suffix(f".unusable-{n}.json").exists())
+    return path.rename(path.with_suffix(f".unusable-{number}.json"))
+
+
+def remove_work(output: Path, run_id: str) -> None:
+    """Remove the checkpoints of a finished run. (A run does so itself; this is for one that was killed in between.)"""
+    shutil.rmtree(output / run_id / "work", ignore_errors=True)
+
+
+def write_failure(config: RunConfig, run_id: str, error: str) -> None:
+    """Write the record of a run that could not write its own."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    record = RunRecord(run_id, "failed", config.model_dump(), {}, error=error, created=created)
+    write_record(record, Path(config.output) / run_id)
+
+
+def check_writable(output: Path) -> None:
+    """Refuse a folder that nothing can be written to.
+
+    Raises:
+        UsageError: names the folder and the system's reason.
+    """
+    try:
+        with atomic_write(output / ".writable") as stream:
+            stream.write(b"x" * 4096)
+        (output / ".writable").unlink()
+    except OSError as error:
+        raise UsageError(f"cannot write to {str(output)!r}: {error.strerror}; take another --output") from None
+
+
+@contextlib.contextmanager
+def only_sweep(output: Path, *, wait: bool = False) -> Iterator[None]:
+    """Be the one sweep at work in a folder. The lock is the operating system's: it goes with the process.
+
+    Args:
+        wait: wait for the other sweep to end.
+
+    Raises:
+        UsageError: another sweep is at work there and `wait` is off.
+    """
+    lock = FileLock(output / LOCK_FILE, timeout=-1 if wait else 1)
+    try:
+        lock.acquire()
+    except Timeout:
+        other = read_state(output)
+        who = f" (process {other['pid']} on {other['host']}, since {other['since']})" if other else ""
+        raise UsageError(
+            f"another sweep is at work in {str(output)!r}{who}: --wait waits for it, or take another --output"
+        ) from None
+    try:
+        yield
+    finally:
+        (output / STATE_FILE).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_active(output: Path) -> bool:
+    """Whether a sweep is at work in a folder."""
+    if not (output / LOCK_FILE).exists():
+        return False
+    try:
+        with FileLock(output / LOCK_FILE, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+def write_state(output: Path, since: str, running: dict[str, str], slots: int) -> None:
+    """Say what the sweep at work is doing. Never stops it: a full disk is met where it matters, at a record."""
+    state = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "slots": slots, "running": running}
+    with contextlib.suppress(OSError), atomic_write(output / STATE_FILE) as stream:
+        stream.write(json.dumps(state).encode())
+
+
+def read_state(output: Path) -> dict[str, Any] | None:
+    """What the sweep at work wrote last, or `None`."""
+    try:
+        return json.loads((output / STATE_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,77 @@
+"""What is shown of a sweep under way: one row per cell. Pure; the command line draws it."""
+
+import math
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+
+from glue_mva.sweep.launch import Progress
+from glue_mva.sweep.plan import unit_of
+from glue_mva.sweep.protocol import Cell, Hparams, chosen, final_runs
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of the table, as far as it has come."""
+
+    task: str
+    name: str
+    """Of the optimizer entry."""
+    done: int
+    total: int
+    running: int
+    failed: int
+    diverged: int
+    best: float | None
+    """Median score of the final runs so far; before them, of the best point of the search so far."""
+    hparams: Hparams | None
+    """The point that `best` belongs to."""
+    is_final: bool
+    """Whether `best` is over final runs."""
+    updates_per_second: float | None
+    """Median over finished runs, evaluation and loading included."""
+    seconds_left: float | None
+    """If this cell had all slots to itself; `None` while no run of its task has ended."""
+
+
+def rows(progress: Progress) -> list[Row]:
+    """One row per cell, in the order of the sweep."""
+    running = Counter((run.task, run.row) for run in progress.running.values())
+    return [_row(progress, key, running[key]) for key in progress.table]
+
+
+def _row(progress: Progress, key: tuple[str, str], running: int) -> Row:
+    cell, outcomes = progress.table[key], progress.outcomes
+    final = final_runs(progress.table, key, outcomes)
+    runs = {run.run_id: run for run in [*cell.search_runs, *final]}
+    finished = [outcomes[run_id] for run_id in runs if run_id in outcomes]
+    total = len(runs) if final or cell.sweep.protocol == "grid" else len(runs) + cell.sweep.final_seeds
+    scores = [outcomes[r.run_id].value for r in final if r.run_id in outcomes]
+    best, hparams = _best_so_far(cell, progress)
+    if scores:
+        best, hparams = statistics.median(scores), chosen(progress.table, key, outcomes)
+    per_update = [o.seconds / o.updates for o in finished if o.seconds and o.updates]
+    per_update = per_update or _per_update_of_task(progress, key[0])
+    left = None
+    if per_update:
+        updates = unit_of(cell.any_config).updates
+        left = (total - len(finished)) * updates * statistics.median(per_update) / progress.slots
+    return Row(
+        *key, len(finished), total, running, sum(run_id in progress.failed for run_id in runs),
+        sum(o.status == "diverged" for o in finished), best if best is not None and math.isfinite(best) else None,
+        hparams, bool(scores), 1 / statistics.median(per_update) if per_update else None, left,
+    )  # fmt: skip
+
+
+def _best_so_far(cell: Cell, progress: Progress) -> tuple[float | None, Hparams | None]:
+    medians = {point: value for point, value in cell.medians(progress.outcomes).items() if value > -math.inf}
+    if not medians:
+        return None, None
+    best = min(medians, key=lambda point: (-medians[point], point))
+    return medians[best], best
+
+
+def _per_update_of_task(progress: Progress, task: str) -> list[float]:
+    ids = {run.run_id for key, cell in progress.table.items() if key[0] == task for run in cell.search_runs}
+    finished = [outcome for run_id, outcome in progress.outcomes.items() if run_id in ids]
+    return [o.seconds / o.updates for o in finished if o.seconds and o.updates]

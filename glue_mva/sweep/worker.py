@@ -1,0 +1,117 @@
+"""What a worker does: make one run, and turn whatever happens into an outcome. Both engines share it."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+
+from glue_mva.config import RunConfig
+from glue_mva.errors import UsageError
+from glue_mva.record import RecordError, read_record
+from glue_mva.sweep.protocol import Outcome
+from glue_mva.sweep.store import LOCK_FILE, LOG_FILE, PREPARE_LOG_FILE, write_failure
+
+Trouble = Literal["memory", "storage", "other"]
+"""Why a run failed, as far as it decides what happens next."""
+
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+PREVIOUS_OWNER_SECONDS = 60
+"""How long to wait for a dying process to let go of the run that is made again here."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One run that came to an end in an engine."""
+
+    run_id: str
+    outcome: Outcome
+    trouble: Trouble | None = None
+
+
+def execute(config: RunConfig, run_id: str) -> Finished:
+    """Make one run; never raises. What it prints goes to `<run_id>/log.txt`; a failed run leaves a record."""
+    folder = Path(config.output) / run_id
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _wait_for_previous_owner(folder)
+        with _output_to(folder / LOG_FILE):
+            from glue_mva.runner import run
+
+            return Finished(run_id, Outcome.of(run(config)))
+    except Exception as error:
+        return _failure(config, run_id, error)
+
+
+def _failure(config: RunConfig, run_id: str, error: Exception) -> Finished:
+    message = f"{type(error).__name__}: {error}".strip()
+    trouble = trouble_of(error)
+    try:
+        stored = read_record(Path(config.output) / run_id)
+        if stored.is_finished:  # the record stood already when something else went wrong
+            return Finished(run_id, Outcome.of(stored))
+    except RecordError:
+        try:
+            write_failure(config, run_id, message)
+        except OSError as second:
+            trouble = trouble_of(second)
+    return Finished(run_id, Outcome("failed", None, error=message), trouble)
+
+
+def trouble_of(error: BaseException) -> Trouble:
+    """The kind of an error, looking through the errors that it was raised from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or "out of memory" in str(cause).lower():
+            return "memory"
+        if isinstance(cause, OSError) and cause.errno in STORAGE_ERRORS:
+            return "storage"
+        cause = cause.__cause__ or cause.__context__
+    return "other"
+
+
+def prepare(config: RunConfig) -> str | None:
+    """Load and tokenize the data of a task, and load the model once; returns what is wrong with them, or `None`."""
+    from glue_mva.recipes import resolve
+    from glue_mva.runner import _prepare
+
+    try:
+        with _output_to(Path(config.output) / PREPARE_LOG_FILE):
+            _prepare(resolve(config)[0])
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def _wait_for_previous_owner(folder: Path) -> None:
+    with contextlib.suppress(Timeout):
+        FileLock(folder / LOCK_FILE, timeout=PREVIOUS_OWNER_SECONDS).acquire().lock.release()
+
+
+@contextlib.contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Send what this process prints, C libraries included, to a file meanwhile; a crash leaves it there."""
+    saved = os.dup(1), os.dup(2)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with path.open("ab") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    try:
+        yield
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for target, descriptor in enumerate(saved, start=1):
+            os.dup2(descriptor, target)
+            os.close(descriptor)

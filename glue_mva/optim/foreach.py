@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from glue_mva.optim.maxva import TINY
+from glue_mva.optim.maxva import TINY, sqrt
 from glue_mva.optim.slots import Constants, Scalars, Slot, Tensors, chunks, compute_dtype
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _step_chunk(optimizer: "Base", chunk: list[Slot], c: Constants) -> None:
             v = _amsgrad_(v, x.weight_sum, x.max_second)
     else:
         v = _laprop_second_(grads, x.exp_avg_sq, x.max_second, by, c)
-    torch._foreach_sqrt_(v)
+    v = [sqrt(second) for second in v] if v[0].device.type == "cpu" else list(torch._foreach_sqrt(v))
     torch._foreach_add_(v, c.eps)
     if optimizer.normalise_first:
         n = torch._foreach_div(grads, v)
@@ -119,7 +119,7 @@ def _maxva_(
 def _amsgrad_(v: list[Tensor], weights: list[Tensor] | None, maxima: list[Tensor]) -> list[Tensor]:
     if weights is None:
         torch._foreach_maximum_(maxima, v)
-        return [maximum.clone() for maximum in maxima]
+        return maxima
     torch._foreach_mul_(v, weights)
     torch._foreach_maximum_(maxima, v)
     return list(torch._foreach_div(maxima, weights))

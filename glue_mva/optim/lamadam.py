@@ -74,6 +74,6 @@ class LaMAdam(MaxVAOptimizer):
         v = maxva.average_(g, u, s, w, gamma)  #                            Eq. 4 to 7
         if x.max_second is not None:
             v = maxva.amsgrad_(v, w, x.max_second)
-        n = g / (v.sqrt() + c.eps)  #                                       normalised gradient
+        n = g / (maxva.sqrt(v) + c.eps)  #                                       normalised gradient
         m.add_((n - m) * (1 - c.beta1))  #                                  m = alpha m + (1 - alpha) n
         p.sub_(m * by.step_size)  #                                         theta -= lr / (1 - alpha^t) m

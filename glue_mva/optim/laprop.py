@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from glue_mva.optim import maxva
 from glue_mva.optim.base import Base, bias_correction, check_decay
 from glue_mva.optim.slots import Constants, Scalars, Tensors
 
@@ -78,6 +79,6 @@ class LaProp(Base):
         v.add_((g * g - v) * (1 - c.beta2))  #                     v = beta2 v + (1 - beta2) g^2
         if x.max_second is not None:
             v = torch.maximum(x.max_second, v, out=x.max_second)
-        n = g / (torch.sqrt(v / by.bias_correction2) + c.eps)  #      normalised gradient
+        n = g / (maxva.sqrt(v / by.bias_correction2) + c.eps)  #      normalised gradient
         m.add_((n - m) * (1 - c.beta1))  #                         m = beta1 m + (1 - beta1) n
         p.sub_(m * by.step_size)  #                                theta -= lr / (1 - beta1^t) m

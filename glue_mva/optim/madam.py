@@ -76,5 +76,5 @@ class MAdam(MaxVAOptimizer):
         if x.max_second is not None:
             v = maxva.amsgrad_(v, w, x.max_second)
         p.sub_(
-            m / (v.sqrt() + c.eps) * by.step_size
+            m / (maxva.sqrt(v) + c.eps) * by.step_size
         )  #                    theta -= lr / (1 - alpha^t) m / (sqrt(v) + eps)

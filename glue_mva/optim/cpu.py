@@ -1,0 +1,178 @@
+"""The fused implementation on CPU: one pass over memory in C, compiled at first use with the system's compiler.
+
+Installing the package compiles nothing. The library goes to a cache directory of the user, under a name made of the
+source, the compiler and the CPU. It gives the same bits as the other implementations, so nothing depends on whether
+there is a compiler, apart from time.
+"""
+
+import array
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from glue_mva.optim import foreach
+from glue_mva.optim.slots import Constants, Slot, chunks, flat
+
+if TYPE_CHECKING:
+    from glue_mva.optim.base import Base
+
+logger = logging.getLogger(__name__)
+
+WORTH_COMPILING = 2 * 10**8
+"""Elements that a process has to step before compiling (about 2 s) pays; a library in the cache is used at once."""
+_FLAGS = ("-O3", "-std=c11", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
+_SOURCE = Path(__file__).with_name("cpu.c")
+_PIECE = 2**15
+"""Elements converted at a time where parameters are not float32."""
+_PER_THREAD = 2**16
+"""Fewest elements worth a thread of their own."""
+
+_stepped = 0
+"""Elements stepped by this process on CPU while no library was loaded."""
+
+
+def ready(numel: int, *, eager: bool) -> bool:
+    """Whether the kernel can step `numel` elements now; compiles it if that pays.
+
+    Args:
+        numel: elements of the coming step.
+        eager: compile at once (the user asked for `fused=True`) instead of after `WORTH_COMPILING` elements.
+    """
+    global _stepped
+    _stepped += numel
+    return _library(compile_now=eager or _stepped >= WORTH_COMPILING) is not None
+
+
+def step(optimizer: "Base", slots: list[Slot], c: Constants) -> None:
+    """Steps every slot in place; what the kernel does not take (float64, unusual layouts) goes to foreach."""
+    direct: list[Slot] = []
+    converted: list[Slot] = []
+    others: list[Slot] = []
+    for slot in slots:
+        x = flat(slot.tensors)
+        if x is None or x.exp_avg.dtype != torch.float32:
+            others.append(slot)
+        elif x.param.dtype == x.grad.dtype == torch.float32:
+            direct.append(Slot(x, slot.scalars))
+        else:
+            converted.append(Slot(x, slot.scalars))
+    _call(optimizer, direct, c)
+    for (piece,) in ([piece] for chunk in chunks(converted, _PIECE) for piece in chunk):
+        x = piece.tensors
+        work = x._replace(param=x.param.float(), grad=x.grad.float())
+        _call(optimizer, [Slot(work, piece.scalars)], c)
+        x.param.copy_(work.param)
+    if others:
+        foreach.step(optimizer, others, c)
+
+
+def _call(optimizer: "Base", slots: list[Slot], c: Constants) -> None:
+    total = sum(slot.tensors.param.numel() for slot in slots)
+    if not total:
+        return
+    library = _library(compile_now=True)
+    assert library is not None
+    tensors = array.array("q")
+    scalars = array.array("d")
+    for x, by in slots:
+        tensors.append(x.param.numel())
+        tensors.extend(0 if tensor is None else tensor.data_ptr() for tensor in x)
+        scalars.extend(by)  # type: ignore[arg-type]
+    constants = array.array("d", (1 - c.beta1, 1 - c.beta2, c.eps, -1.0 if c.maximize else 1.0))
+    addresses = [block.buffer_info()[0] for block in (tensors, scalars, constants)]
+
+    def share(start: int, stop: int) -> None:
+        library.step(*addresses, len(slots), start, stop, int(optimizer.normalise_first))
+
+    threads = min(torch.get_num_threads(), -(-total // _PER_THREAD))
+    if threads == 1:
+        share(0, total)
+        return
+    bounds = [total * i // threads // 16 * 16 for i in range(threads)] + [total]
+    list(_pool(os.getpid(), threads).map(share, bounds[:-1], bounds[1:]))
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(pid: int, threads: int) -> ThreadPoolExecutor:
+    """Threads of this process; ctypes releases the interpreter lock. OpenMP would bring a second runtime beside torch's."""
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"glue-mva-{pid}")
+
+
+# ------------------------------------------------------------------------------------------------------ compilation
+
+_loaded: dict[str, ctypes.CDLL | None] = {}
+
+
+def _library(*, compile_now: bool) -> ctypes.CDLL | None:
+    """The kernel, from this process, the cache or the compiler; None where it cannot be had (or not yet)."""
+    if "library" not in _loaded:
+        try:
+            path = _path()
+            if not path.exists():
+                if not compile_now:
+                    return None
+                _compile(path)
+            library = ctypes.CDLL(str(path))
+            library.step.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 3 + [ctypes.c_int]
+            library.step.restype = None
+            _loaded["library"] = library
+        except (OSError, subprocess.SubprocessError, AttributeError) as error:
+            logger.debug("no fused CPU kernel, using the foreach implementation: %s", error)
+            _loaded["library"] = None
+    return _loaded["library"]
+
+
+def _compiler() -> str:
+    for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
+        found = shutil.which(name) if name else None
+        if found:
+            return found
+    raise OSError("no C compiler found (CC, cc, gcc, clang)")
+
+
+def _path() -> Path:
+    """Where the library for this source, compiler and CPU lies or will lie."""
+    compiler = Path(_compiler()).resolve()
+    stat = compiler.stat()
+    identity = [str(compiler), str(stat.st_size), str(stat.st_mtime_ns), *_FLAGS, platform.machine(), _cpu()]
+    digest = hashlib.sha256("\0".join(identity).encode() + _SOURCE.read_bytes()).hexdigest()[:16]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "glue-mva" / f"cpu-{digest}.so"
+
+
+def _cpu() -> str:
+    """What -march=native depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        wanted = ("model name", "flags", "Features", "CPU part")
+        return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
+    except OSError:
+        return platform.processor()
+
+
+def _compile(path: Path) -> None:
+    """Compiles to a file of its own and renames it, so that processes that do the same at once do not meet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(suffix=".so", dir=path.parent)
+    os.close(handle)
+    try:
+        for native in (["-march=native"], []):
+            command = [_compiler(), *_FLAGS, *native, "-o", name, str(_SOURCE), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            if done.returncode == 0:
+                Path(name).replace(path)
+                return
+        raise OSError(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
+    finally:
+        Path(name).unlink(missing_ok=True)

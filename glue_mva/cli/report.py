@@ -1,0 +1,40 @@
+"""`glue-mva report`."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder of records, as a sweep writes it.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; by default reports/<name of RUNS>.")] = None,
+    sweep: Annotated[str | None, typer.Option(metavar="FILE", help="The sweep's file, or its name: says which runs "
+                                              "searched and which are the final seeds.")] = None,
+    with_paper: Annotated[bool, typer.Option("--with-paper", help="Put the paper's values beneath ours.")] = False,
+    compare: Annotated[list[str] | None, typer.Option(metavar="A:B", help="A further pair of rows to compare; may be "
+                                                      "given several times.")] = None,
+    where: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only runs whose config has this value; "
+                                                    "may be given several times.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Final seeds that a cell of the table must have; by default "
+                                              "what the sweep asks for.")] = None,
+) -> None:  # fmt: skip
+    """Table 3 with its statistics and figures, from a folder of records."""
+    from glue_mva.report.build import build_report
+    from glue_mva.report.tables import table3_markdown
+    from glue_mva.sweep.config import load_sweep
+
+    config = load_sweep(sweep) if sweep is not None else None
+    target = out if out is not None else Path("reports") / runs.resolve().name
+    commands = [f"glue-mva sweep {shlex.quote(sweep)}"] if sweep is not None else []
+    commands.append(shlex.join(["glue-mva", *sys.argv[1:]]))
+    page = build_report(runs, target, sweep=config, with_paper=with_paper, compare=compare or [], where=where or [],
+                        seeds=seeds, commands=commands)  # fmt: skip
+    print(table3_markdown(page.table))
+    for pair in page.pairs:
+        print(pair.overall)
+    for note in (*page.made.runs.notes, *page.made.notes):
+        print(f"note: {note}")
+    print(f"{target}/report.html")

@@ -1,0 +1,321 @@
+"""Runs -> members (which run belongs to which row and stage of the table) -> cells (one line per point of the grid)."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from glue_mva import paper
+from glue_mva.config import EXECUTION_FIELDS
+from glue_mva.errors import UsageError
+from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
+from glue_mva.report.load import SEARCHED, SOURCES, Runs
+from glue_mva.report.stats import mean_interval, standard_error
+from glue_mva.sweep.config import OptimizerEntry, SweepConfig
+from glue_mva.sweep.protocol import Outcome, SweepRun, cells, final_runs, known_runs
+from glue_mva.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of Table 3: an optimizer with its constants."""
+
+    name: str
+    """Unique; the entry's name in the sweep."""
+    optim: str
+    matched: str | None = None
+    """The row whose average step size this one was given."""
+
+    @property
+    def label(self) -> str:
+        """Name in tables and figures."""
+        label = get_optimizer(self.optim).label
+        short = self.optim.rpartition(":")[2].lower()
+        if self.name.lower().startswith(short):
+            return label + self.name[len(short) :].replace("eta'", "η′")
+        return self.name
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        """Sorts in the paper's order, then whatever else there is."""
+        known = list(OPTIMIZERS)
+        rank = known.index(self.optim) if self.optim in known else len(known)
+        return self.name not in known, rank, self.name
+
+
+class Point(NamedTuple):
+    """Searched hyperparameters."""
+
+    lr: float
+    weight_decay: float
+
+
+@dataclass
+class Study:
+    """Everything that the report's parts read."""
+
+    runs: Runs
+    tasks: list[str]
+    """Columns, in the paper's order."""
+    rows: list[Row]
+    members: pd.DataFrame
+    """One line per (row, stage, run): columns of the runs' table, and `row`, `stage` (search or final)."""
+    chosen: dict[tuple[str, str], Point]
+    """(task, row) -> the point whose final runs the table shows; missing while the search is not finished."""
+    final_seeds: int
+    """Seeds that a cell of the table must have."""
+    sweep: SweepConfig | None = None
+    planned: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """(task, row, stage) -> runs that the sweep asks for, as far as it is known by now."""
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, task: str, row: str, stage: str) -> pd.DataFrame:
+        """The runs of one cell of the table and stage, ordered by seed."""
+        m = self.members
+        return m[(m["task"] == task) & (m["row"] == row) & (m["stage"] == stage)].sort_values(["lr", "seed"])
+
+    def final(self, task: str, row: str) -> pd.DataFrame:
+        """The final runs of one cell of the table, diverged and failed ones included."""
+        return self.of(task, row, "final")
+
+    def scores(self, task: str, row: str) -> "pd.Series[float]":
+        """Scores of the usable final runs of one cell, index seed; never more than one per seed."""
+        final = self.final(task, row)
+        return final[final["status"] == "ok"].set_index("seed")["score"].dropna()
+
+
+def study(runs: Runs, sweep: SweepConfig | None, seeds: int | None = None) -> Study:
+    """Say for every run which row and stage it belongs to, and which point each cell of the table stands for.
+
+    Args:
+        seeds: final seeds that a cell must have; by default the sweep's, or without a sweep the largest number that
+            any point has, but at most the paper's 4.
+    """
+    made = _from_sweep(runs, sweep, seeds) if sweep is not None else _from_runs(runs, seeds)
+    made.members = _one_run_per_seed(made)
+    return made
+
+
+def _members(runs: Runs, placed: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
+    """(row, stage, run_id) triples -> the runs' columns with `row` and `stage` in front."""
+    frame = pd.DataFrame(list(dict.fromkeys(placed)), columns=["row", "stage", "run_id"])
+    return frame.merge(runs.table.reset_index(drop=True), on="run_id", how="left")
+
+
+def _one_run_per_seed(made: Study) -> pd.DataFrame:
+    """Two records of one seed at one point (as from two paths of one model) count once: the latest finished one."""
+    m = made.members
+    ranked = m.assign(finished=m["status"].isin(["ok", "diverged"])).sort_values(["finished", "created"])
+    kept = ranked.drop_duplicates(["task", "row", "stage", "lr", "weight_decay", "seed"], keep="last")
+    dropped = ranked[~ranked.index.isin(kept.index)]
+    for (task, row), part in dropped.groupby(["task", "row"]):
+        made.notes.append(f"{TASKS[task].title}, {row}: {len(part)} more record(s) of seeds that are there already "
+                          f"({', '.join(map(str, sorted(set(part['seed']))))}); each seed counts once, the latest")  # fmt: skip
+    return m.loc[sorted(kept.index)].reset_index(drop=True)
+
+
+# --- without a sweep file -------------------------------------------------------------------------------------------
+
+
+def row_of(optim: str, optim_args: str) -> str:
+    """Name of the row that a run belongs to: its optimizer, and whatever differs from the paper's constants."""
+    constants = json.loads(json.dumps(dict(get_optimizer(optim).paper_args)))
+    differing = {k: v for k, v in json.loads(optim_args).items() if constants.get(k) != v}
+    if not differing:
+        return optim
+    return f"{optim} ({', '.join(f'{k}={json.dumps(v)}' for k, v in sorted(differing.items()))})"
+
+
+def _from_runs(runs: Runs, seeds: int | None) -> Study:
+    table = runs.table
+    names = [row_of(o, a) for o, a in zip(table["optim"], table["optim_args"], strict=True)]
+    named = table.assign(row=names).rename_axis(None)
+    searching = named["holdout_fraction"] > 0
+    usable = named[(named["status"] == "ok") & ~searching]
+    points = usable.groupby(["task", "row", "lr", "weight_decay"])["score"].agg(["median", "count"]).reset_index()
+    wanted = seeds or min(paper.FINAL_SEEDS, int(points["count"].max()) if len(points) else 1)
+    chosen: dict[tuple[str, str], Point] = {}
+    for (task, row), part in points.groupby(["task", "row"]):
+        full = part[part["count"] >= wanted] if (part["count"] >= wanted).any() else part
+        best = full.sort_values(["median", "lr", "weight_decay"], ascending=[False, True, True]).iloc[0]
+        chosen[task, row] = Point(best["lr"], best["weight_decay"])
+    placed = [(run["row"], "search", run["run_id"]) for _, run in named.iterrows()]
+    for _, run in named[~searching].iterrows():
+        key = (run["task"], run["row"])
+        point = Point(run["lr"], run["weight_decay"])
+        if chosen.get(key, point) == point:  # a cell without any score shows what became of its runs
+            placed.append((run["row"], "final", run["run_id"]))
+    rows = sorted({Row(n, o) for n, o in zip(names, table["optim"], strict=True)}, key=lambda r: r.order)
+    notes = ["no sweep file was given (`--sweep`): the final seeds of a cell are all its runs at the point with the best "
+             f"median among the points with at least {wanted} seeds (or with any, where none has as many)"]  # fmt: skip
+    tasks = [t for t in TASKS if t in set(table["task"])]
+    return Study(runs, tasks, rows, _members(runs, placed), chosen, wanted, notes=notes)
+
+
+# --- with a sweep file ----------------------------------------------------------------------------------------------
+
+
+def _key(task: str, optim: str, args: dict[str, Any], lr: float, decay: float, seed: int, holdout: float) -> tuple:
+    arguments = json.dumps(args, sort_keys=True, default=list)
+    return task, optim, arguments, float(f"{lr:.6g}"), float(f"{decay:.6g}"), seed, holdout
+
+
+def _run_key(run: SweepRun) -> tuple:
+    config, constants = run.config, get_optimizer(run.config.optim).paper_args
+    args = {**constants, **config.optim_args}
+    return _key(run.task, config.optim, args, *run.hparams, config.seed, config.holdout_fraction)
+
+
+def _only_of_sweep(runs: Runs, sweep: SweepConfig) -> Runs:
+    """The runs with the settings that the sweep's file names, where there are any; else all, and a note."""
+    settings = {k: v for k, v in sweep.run.items() if k not in SEARCHED | SOURCES | EXECUTION_FIELDS}
+    mask = pd.Series([all(runs.configs[i].get(k) == v for k, v in settings.items()) for i in runs.table.index],
+                     index=runs.table.index)  # fmt: skip
+    if mask.any():
+        return runs.keep(mask)
+    config = next(iter(runs.configs.values()))
+    differing = ", ".join(f"{k} = {config.get(k)} (file: {v})" for k, v in settings.items() if config.get(k) != v)
+    runs.notes.append(f"the runs were made with other settings than the sweep's file names: {differing}")
+    return runs
+
+
+def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None) -> Study:
+    runs = _only_of_sweep(runs, sweep)
+    t = runs.table
+    columns = ("task", "optim", "lr", "weight_decay", "seed", "holdout_fraction", "optim_args", "run_id")
+    found = {
+        _key(task, optim, json.loads(args), lr, decay, seed, holdout): run_id
+        for task, optim, lr, decay, seed, holdout, args, run_id in t[list(columns)].itertuples(index=False)
+    }
+    # Records are found by their settings, not by run_id, which depends on folders that may not be on this machine.
+    table = cells(sweep)
+    outcomes: dict[str, Outcome] = {}
+    matching: dict[str, str] = {}  # the sweep's run_id -> the record's
+    planned: list[SweepRun] = []
+    while len(now := known_runs(table, outcomes)) > len(planned) or not planned:
+        planned = now
+        for run in planned:
+            run_id = found.get(_run_key(run))
+            if run_id is not None and run.run_id not in outcomes:
+                matching[run.run_id] = run_id
+                outcomes[run.run_id] = _outcome(t.loc[run_id])
+    if not matching:
+        raise UsageError(f"none of {len(t)} records belongs to the sweep (task, optimizer, lr, weight decay and seed)")
+    placed, counts, chosen = [], {}, {}
+    for key, cell in table.items():
+        final = final_runs(table, key, outcomes)
+        if final:
+            chosen[key] = Point(*final[0].hparams)
+        for stage, members in (("search", cell.search_runs), ("final", final)):
+            counts[*key, stage] = len(members)
+            placed += [(key[1], stage, matching[r.run_id]) for r in members if r.run_id in matching]
+    rows = sorted((_row_of_entry(e) for e in sweep.optimizers), key=lambda r: r.order)
+    made = Study(runs, [k for k in TASKS if k in sweep.tasks], rows, _members(runs, placed), chosen,
+                 seeds or sweep.final_seeds, sweep, counts)  # fmt: skip
+    if others := len(t) - made.members["run_id"].nunique():
+        made.notes.append(f"{others} runs in the folder are no part of this sweep and were left out")
+    return made
+
+
+def _row_of_entry(entry: OptimizerEntry) -> Row:
+    return Row(entry.name, entry.optim, entry.match_step_size)
+
+
+def _outcome(row: "pd.Series[Any]") -> Outcome:
+    score = None if math.isnan(row["score"]) else float(row["score"])
+    step_size = None if math.isnan(row["step_size"]) else float(row["step_size"])
+    return Outcome(row["status"], score, step_size)
+
+
+# --- cells ----------------------------------------------------------------------------------------------------------
+
+_MEANS = ("best_epoch", "last_epoch", "last_score", "majority_score", "dev_rows", "train_rows", "updates", "step_size",
+          "seconds", "examples_per_second", "peak_memory_bytes", "optimizer_state_bytes")  # fmt: skip
+
+
+def cell_table(made: Study) -> pd.DataFrame:
+    """One line per task, row, stage and point, with the columns of `cells.csv` (docs/report.md)."""
+    metrics = [c for c in made.members.columns if c.startswith(("best ", "last ")) and "/" in c]
+    lines = []
+    for (task, row, stage, lr, decay), part in made.members.groupby(["task", "row", "stage", "lr", "weight_decay"]):
+        ok = part[part["status"] == "ok"]
+        scores = ok["score"].dropna().to_numpy()
+        low, high = mean_interval(scores) if len(scores) else (math.nan, math.nan)
+        counts = part["status"].value_counts()
+        line: dict[str, Any] = {
+            "task": task, "row": row, "stage": stage, "optim": part["optim"].iloc[0], "lr": lr, "weight_decay": decay,
+            "optim_args": part["optim_args"].iloc[0], "chosen": made.chosen.get((task, row)) == (lr, decay),
+            "runs": len(part), "ok": len(scores), "diverged": int(counts.get("diverged", 0)),
+            "failed": int(counts.get("failed", 0)), "seeds": " ".join(map(str, sorted(part["seed"]))),
+            "median": float(np.median(scores)) if len(scores) else math.nan,
+            "mean": float(scores.mean()) if len(scores) else math.nan,
+            "standard_error": standard_error(scores) if len(scores) else math.nan,
+            "interval_low": low, "interval_high": high, "interval_method": "Student t of the mean, 95 %",
+            "median_last_score": ok["last_score"].median(),
+        }  # fmt: skip
+        line |= {name: _known_mean(part[name]) for name in _MEANS if name != "last_score"}
+        line |= {f"mean {name}": _known_mean(ok[name]) for name in metrics}
+        lines.append(line)
+    frame = pd.DataFrame(lines).dropna(axis=1, how="all")
+    return sort_like_table(frame, made)
+
+
+def _known_mean(values: "pd.Series[Any]") -> float:
+    known = values.dropna()
+    return float(known.mean()) if len(known) else math.nan
+
+
+def sort_like_table(frame: pd.DataFrame, made: Study) -> pd.DataFrame:
+    """Lines in the order of the paper's columns and rows, then by stage and point."""
+    tasks, rows = made.tasks, [r.name for r in made.rows]
+    keys = frame.assign(task=frame["task"].map(tasks.index), row=frame["row"].map(rows.index))
+    order = keys.sort_values(["task", "row", "stage", "lr", "weight_decay"]).index
+    return frame.loc[order].reset_index(drop=True)
+
+
+def run_table(made: Study) -> pd.DataFrame:
+    """One line per run, with the columns of `runs.csv`; a run of several rows or stages names them all."""
+    joined: dict[str, Any] = {"row": _join, "stage": _join}
+    places = made.members.groupby("run_id").agg(joined)
+    table = made.runs.table.loc[places.index].reset_index(drop=True)
+    table.insert(1, "row", places.loc[table["run_id"], "row"].to_numpy())
+    table.insert(2, "stage", places.loc[table["run_id"], "stage"].to_numpy())
+    rank = table["task"].map(list(TASKS).index)
+    order = table.assign(rank=rank).sort_values(["rank", "row", "lr", "weight_decay", "stage", "seed"]).index
+    return table.loc[order].dropna(axis=1, how="all").reset_index(drop=True)
+
+
+def _join(values: Sequence[str]) -> str:
+    return "+".join(sorted(set(values)))
+
+
+def missing_reason(made: Study, task: str, row: str) -> str | None:
+    """Why a cell of the table has no value, in a few words; `None` where it has one."""
+    final = made.final(task, row)
+    usable = len(made.scores(task, row))
+    if usable >= made.final_seeds:
+        return None
+    searched = made.of(task, row, "search")
+    if final.empty and searched.empty:
+        return "not run"
+    if final.empty and (task, row) not in made.chosen:
+        planned = made.planned.get((task, row, "search"), len(searched))
+        done = int(searched["status"].isin(["ok", "diverged"]).sum())
+        if done < planned:
+            return f"search not finished ({done} of {planned} runs)"
+        return f"no run of the search has a score ({_fates(searched)})" if done else "waits for another row"
+    if final.empty:
+        return "final seeds not run"
+    fates = _fates(final)
+    if usable == 0 and (final["status"] == "diverged").all():
+        return "diverged (all " + str(len(final)) + " runs)" if len(final) > 1 else "diverged"
+    return f"{usable} of {made.final_seeds} seeds" + (f" ({fates})" if fates else "")
+
+
+def _fates(part: pd.DataFrame) -> str:
+    counts = part["status"].value_counts()
+    return ", ".join(f"{counts[s]} {s}" for s in ("diverged", "failed") if s in counts)

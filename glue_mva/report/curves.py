@@ -1,0 +1,101 @@
+"""The paper's Figure 5: training loss, dev score and average step size against updates; and beta_t where there is one."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glue_mva.report.aggregate import Row, Study
+from glue_mva.report.plots import label_ends, line_style, text_color, unit
+from glue_mva.style import TEXT_WIDTH, color, figure_style, marker, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve over the seeds of one cell."""
+
+    step: Floats
+    mean: Floats
+    low: Floats
+    """Lowest seed."""
+    high: Floats
+    """Highest seed."""
+    seeds: int
+
+
+_TRAINING = {"loss": "training loss", "step_size": "average step size"}
+_BETA = {"beta_mean": "mean of $\\beta_t$", "beta_at_min": "share at $\\beta_{2,min}$",
+         "beta_at_max": "share at $\\beta_{2,max}$"}  # fmt: skip
+
+
+def band(curves: list[tuple[Floats, Floats]]) -> Band | None:
+    """Mean and range of several curves (step, value), each (points,); interpolated to the steps of the first one where
+    they differ. `None` without any point."""
+    usable = []
+    for step, value in curves:
+        known = ~(np.isnan(step) | np.isnan(value))
+        if known.any():
+            usable.append((step[known], value[known]))
+    if not usable:
+        return None
+    start, stop = max(s[0] for s, _ in usable), min(s[-1] for s, _ in usable)
+    step = usable[0][0]
+    step = step[(step >= start) & (step <= stop)]
+    if len(step) == 0:
+        return None
+    values = np.stack([np.interp(step, s, v) for s, v in usable])
+    return Band(step, values.mean(axis=0), values.min(axis=0), values.max(axis=0), len(usable))
+
+
+def cell_band(made: Study, task: str, row: Row, name: str) -> Band | None:
+    """The band of one curve over the usable final runs of a cell."""
+    final = made.final(task, row.name)
+    x = "dev_step" if name == "dev_score" else "step"
+    curves = []
+    for run_id in final[final["status"] == "ok"]["run_id"]:
+        known = made.runs.curves[run_id]
+        if len(known.get(name, ())) and len(known.get(x, ())) == len(known[name]):
+            curves.append((known[x], known[name]))
+    return band(curves)
+
+
+def curves_figure(made: Study, task: str) -> "Figure | None":
+    """Figure 5 for one task; `None` where no final run has a curve."""
+    names = ["loss", "dev_score", "step_size"]
+    panels = {n: [(r, b) for r in made.rows if (b := cell_band(made, task, r, n)) is not None] for n in (*names, *_BETA)}
+    if not panels["loss"] and not panels["dev_score"]:
+        return None
+    has_beta = any(panels[n] for n in _BETA)
+    shown = names + (list(_BETA) if has_beta else [])
+    with figure_style():
+        fig = new_figure(TEXT_WIDTH, 2.05 * (len(shown) // 3))
+        axes = fig.subplots(len(shown) // 3, 3, squeeze=False).ravel()
+        for ax, name in zip(axes, shown, strict=True):
+            _draw(ax, panels[name], made.rows, points=name == "dev_score")
+            ax.set_ylabel((_TRAINING | _BETA).get(name, f"dev {unit(task)}"))
+            ax.set_xlabel("updates")
+            if name == "step_size":
+                ax.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
+        fig.canvas.draw()  # the labels need to know how high the axes are
+        for ax, name in zip(axes, shown, strict=True):
+            ends = [(float(b.step[-1]), float(b.mean[-1]), r.label, text_color(r.optim)) for r, b in panels[name]]
+            label_ends(ax, ends, size=6)
+    return fig
+
+
+def _draw(ax: "Axes", bands: list[tuple[Row, Band]], rows: list[Row], *, points: bool) -> None:
+    for row, b in bands:
+        style = line_style(row, rows)
+        if b.seeds > 1:
+            ax.fill_between(b.step, b.low, b.high, color=color(row.optim), alpha=0.15, linewidth=0)
+        ax.plot(b.step, b.mean, color=color(row.optim), linestyle=style, linewidth=1.1,
+                marker=marker(row.optim) if points and len(b.step) <= 20 else None, markersize=3,
+                markerfacecolor="white" if row.matched else color(row.optim))  # fmt: skip
+    ax.xaxis.get_major_locator().set_params(nbins=4)

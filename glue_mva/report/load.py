@@ -1,0 +1,262 @@
+"""Records on disk -> one table row per run, with its curves. What cannot be used is named, never silently dropped."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from glue_mva.config import EXECUTION_FIELDS, RunConfig, parse_assignments
+from glue_mva.errors import UsageError, nearest
+from glue_mva.record import PREDICTIONS_FILE, RECORD_FILE, RecordError, RunRecord, read_record
+from glue_mva.tasks import TASKS, get_task
+
+Curves = dict[str, NDArray[np.float64]]
+
+SEARCHED = {"task", "optim", "optim_args", "lr", "weight_decay", "seed", "holdout_fraction", "holdout_seed"}
+"""Config keys in which the runs of one report may differ."""
+SOURCES = {"model", "data"}
+"""Config keys that name a place: compared by what was found there, since the same folder has many paths."""
+HARMLESS = {"eval_batch_size", "padding", "precision"}
+"""Config keys whose mixture is noted, not refused: the same computation up to rounding."""
+
+
+@dataclass
+class Runs:
+    """All runs of a report."""
+
+    table: pd.DataFrame
+    """One row per run, index `run_id`; columns as in `runs.csv` (docs/report.md)."""
+    curves: dict[str, Curves] = field(default_factory=dict)
+    """run_id -> training curves and, under `dev_step` and `dev_score`, the score x 100 of each evaluation."""
+    environments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """run_id -> versions and platform."""
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """What was left out or mixed, for the reader."""
+
+    def keep(self, mask: "pd.Series[bool]") -> "Runs":
+        """The runs of the rows where `mask` is true."""
+        return Runs(self.table[mask], self.curves, self.environments, self.configs, list(self.notes))
+
+
+def load_runs(folder: Path, where: Sequence[str] = ()) -> Runs:
+    """Read every `record.json` below a folder.
+
+    Args:
+        folder: RUNS of a sweep, or a single run's folder.
+        where: `key=value` conditions on the config; other runs are left out.
+
+    Raises:
+        UsageError: no such folder, no record that can be read, an unknown key, or no run meets the conditions.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder of runs")
+    records: list[tuple[Path, RunRecord]] = []
+    broken: list[str] = []
+    paths = sorted(folder.rglob(RECORD_FILE))
+    for path in paths:
+        try:
+            records.append((path.parent, read_record(path)))
+        except RecordError as error:
+            broken.append(str(error).replace(f"{folder}/", ""))
+    if not records:
+        reason = f"; {broken[0]}" if broken else f": looked for {RECORD_FILE} in it and below"
+        raise UsageError(f"{folder}: no record that can be read{reason}")
+    records = _conditions(records, where, folder)
+    runs = Runs(pd.DataFrame())
+    if broken:
+        runs.notes.append(_listed(f"{_count(len(broken), 'record')} could not be read and left out", broken))
+    rows = []
+    for path, record in _without_duplicates(records, runs.notes):
+        rows.append(_row(record, path))
+        runs.curves[record.run_id] = _curves(record)
+        runs.environments[record.run_id] = record.environment
+        runs.configs[record.run_id] = record.config
+    runs.table = pd.DataFrame(rows).set_index("run_id", drop=False)
+    return runs
+
+
+def _conditions(records: list[tuple[Path, RunRecord]], where: Sequence[str], folder: Path) -> list:
+    wanted = parse_assignments(list(where))
+    for key, value in wanted.items():
+        if key not in RunConfig.model_fields:
+            raise UsageError(f"--where {key}={value}: no such key of a run{nearest(key, RunConfig.model_fields)}")
+        if key == "task":
+            wanted[key] = get_task(str(value)).name
+    kept = [(p, r) for p, r in records if all(r.config.get(k) == v for k, v in wanted.items())]
+    if not kept:
+        raise UsageError(f"{folder}: none of {len(records)} records meets --where {' '.join(where)}")
+    return kept
+
+
+def _without_duplicates(records: list[tuple[Path, RunRecord]], notes: list[str]) -> list[tuple[Path, RunRecord]]:
+    """One record per run_id: folders of several machines may hold the same run twice. The latest finished one counts."""
+    best: dict[str, tuple[Path, RunRecord]] = {}
+    disagreeing = []
+    for path, record in records:
+        other = best.get(record.run_id)
+        if other is not None and other[1].score != record.score:
+            disagreeing.append(record.run_id)
+        if other is None or _rank(record) > _rank(other[1]):
+            best[record.run_id] = (path, record)
+    if doubled := len(records) - len(best):
+        notes.append(f"{_count(doubled, 'record')} of a run that lies here twice: each run counts once, the latest")
+    if disagreeing:
+        notes.append(_listed("copies of one run with different scores, the latest counts", disagreeing))
+    return list(best.values())
+
+
+def _rank(record: RunRecord) -> tuple[bool, str]:
+    return record.is_finished, record.created
+
+
+def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
+    config, execution, data, model = record.config, record.execution, record.data, record.model
+    task = get_task(config["task"])
+    split = dev_split(task.name, record.epochs)
+    rows, official = data.get("rows") or {}, data.get("official_rows") or task.rows
+    best = record.epochs[record.best_epoch] if record.best_epoch is not None and record.epochs else {}
+    last = record.epochs[-1] if record.epochs else {}
+    usable = record.status == "ok" and record.score is not None
+    row: dict[str, Any] = {
+        "run_id": record.run_id,
+        "task": task.name,
+        "optim": config["optim"],
+        "lr": config.get("lr"),
+        "weight_decay": config.get("weight_decay"),
+        "seed": config.get("seed"),
+        "optim_args": json.dumps(config.get("optim_args") or {}, sort_keys=True),
+        "holdout_fraction": config.get("holdout_fraction", 0.0),
+        "recipe": config.get("recipe"),
+        "status": record.status,
+        "score": record.score if usable else math.nan,
+        "last_score": record.last_score if usable and record.last_score is not None else math.nan,
+        "best_epoch": best.get("epoch", math.nan),
+        "last_epoch": last.get("epoch", math.nan),
+        "best_step": best.get("step", math.nan),
+        "majority_score": _times_100(pick(record.majority, f"{split}/{task.headline}")),
+        "split": split,
+        "dev_rows": _first(rows, (split, task.eval_splits[0] if task.eval_splits else "", "validation", "holdout")),
+        "train_rows": rows.get("train", math.nan),
+        "official_train_rows": official.get("train", math.nan),
+        "official_dev_rows": _first(official, task.eval_splits[:1]),
+        "partial": bool(data.get("partial", False)),
+        "data": data.get("source", config.get("data")),
+        "data_digest": data.get("digest", ""),
+        "model": model.get("name", config.get("model")),
+        "model_digest": model.get("digest", ""),
+        "parameters": model.get("parameters", math.nan),
+        "updates": record.schedule.get("max_steps", math.nan),
+        "step_size": _mean(record.curves.get("step_size")),
+        "seconds": _first(execution, ("total_seconds", "seconds")),
+    }
+    for key in ("train_seconds", "eval_seconds", "examples_per_second", "tokens_per_second", "peak_memory_bytes",
+                "optimizer_state_bytes", "world_size", "threads"):  # fmt: skip
+        value = execution.get(key)
+        row[key] = value if isinstance(value, int | float) else math.nan
+    for key in ("device", "precision", "padding", "optimizer"):
+        row[key] = str(execution.get(key, ""))
+    row |= {f"best {k}": v for k, v in best.get("metrics", {}).items()}
+    row |= {f"last {k}": v for k, v in last.get("metrics", {}).items()}
+    return row | {"error": record.error or "", "created": record.created, "folder": str(folder)}
+
+
+def dev_split(task: str, epochs: Sequence[dict[str, Any]]) -> str:
+    """The evaluated split that the score comes from: the task's first one, or the held-out rows of a search."""
+    spec = get_task(task)
+    found = list(dict.fromkeys(k.partition("/")[0] for entry in epochs for k in entry.get("metrics", {})))
+    return next((s for s in (*spec.eval_splits, *found) if s in found), next(iter(spec.eval_splits), "validation"))
+
+
+def pick(metrics: dict[str, Any], key: str) -> float:
+    """A metric that may be missing or null, as a float."""
+    value = metrics.get(key)
+    return math.nan if value is None else float(value)
+
+
+def _first(values: dict[str, Any], keys: Sequence[str]) -> float:
+    return next((values[k] for k in keys if isinstance(values.get(k), int | float)), math.nan)
+
+
+def _times_100(value: float) -> float:
+    return 100 * value
+
+
+def _mean(values: Sequence[float | None] | None) -> float:
+    finite = [v for v in values or [] if v is not None and math.isfinite(v)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _curves(record: RunRecord) -> Curves:
+    curves = {k: np.array(v, dtype=float) for k, v in record.curves.items()}  # None becomes NaN
+    key = f"{dev_split(record.config['task'], record.epochs)}/{get_task(record.config['task']).headline}"
+    curves["dev_step"] = np.array([e.get("step", np.nan) for e in record.epochs], dtype=float)
+    curves["dev_score"] = np.array([100 * pick(e.get("metrics", {}), key) for e in record.epochs], dtype=float)
+    return curves
+
+
+def load_predictions(folder: str, split: str) -> tuple[NDArray, NDArray] | None:
+    """Labels (rows,) and outputs of the best epoch of one run, (rows, classes) or (rows,); `None` without the file."""
+    path = Path(folder) / PREDICTIONS_FILE
+    if not path.is_file():
+        return None
+    with np.load(path) as arrays:
+        if f"{split}/labels" not in arrays or f"{split}/best" not in arrays:
+            return None
+        labels, outputs = arrays[f"{split}/labels"], arrays[f"{split}/best"]
+    return (labels, outputs) if np.isfinite(outputs).all() else None
+
+
+def check_comparable(runs: Runs) -> None:
+    """Refuse runs that differ in anything but the searched keys; note what differs harmlessly.
+
+    Raises:
+        UsageError: runs of several models or recipes, or runs of one task on other data or with other settings.
+    """
+    table = runs.table
+    _refuse_mixture(table["model"], "models", "--where model=NAME")
+    _refuse_mixture(table["recipe"], "recipes", "--where recipe=NAME")
+    for digest, what in (("model_digest", "model"),):
+        if (values := table[digest].replace("", np.nan).dropna().unique()).size > 1:
+            raise UsageError(f"runs of {values.size} different {what}s of one name ({', '.join(values)}): "
+                             "keep them in separate folders")  # fmt: skip
+    for task, rows in table.groupby("task"):
+        title = TASKS[str(task)].title
+        for holdout, part in rows.groupby("holdout_fraction"):
+            if (values := part["data_digest"].replace("", np.nan).dropna().unique()).size > 1:
+                where = "" if not holdout else f" with holdout_fraction {holdout}"
+                raise UsageError(f"{title}: runs{where} on {values.size} different sets of rows ({', '.join(values)}): "
+                                 "keep them in separate folders, or choose with --where data=PLACE")  # fmt: skip
+        configs = [runs.configs[run_id] for run_id in rows.index]
+        ignored = SEARCHED | SOURCES | EXECUTION_FIELDS
+        for key in sorted({k for config in configs for k in config} - ignored):
+            values = sorted({json.dumps(config.get(key)) for config in configs})
+            if len(values) < 2:
+                continue
+            if key in HARMLESS:
+                runs.notes.append(f"{title}: runs with different {key} ({', '.join(values)})")
+            else:
+                raise UsageError(f"{title}: runs with different {key} ({', '.join(values)}) cannot stand in one table: "
+                                 f"choose with --where {key}={values[0]}, or name the sweep's file with --sweep")  # fmt: skip
+
+
+def _refuse_mixture(values: "pd.Series[Any]", what: str, way_out: str) -> None:
+    counts = values.value_counts()
+    if len(counts) > 1:
+        listed = ", ".join(f"{name} ({_count(n, 'run')})" for name, n in counts.items())
+        raise UsageError(f"runs of {len(counts)} {what} cannot stand in one table: {listed}; choose with {way_out}")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _listed(title: str, items: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return f"{title}: {', '.join(items[:shown])}{more}"

@@ -1,0 +1,132 @@
+"""Which hyperparameters were chosen, from how many, and how much that choice flatters its own score."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from glue_mva.report import stats
+from glue_mva.report.aggregate import Point, Row, Study
+from glue_mva.report.text import markdown_table, rate, score, signed
+from glue_mva.tasks import TASKS
+
+
+@dataclass
+class Selection:
+    """The search of one cell of the table. Scores are metric x 100."""
+
+    task: str
+    row: Row
+    points: pd.DataFrame
+    """One line per point: `lr`, `weight_decay`, `median` (NaN without a score), `runs`, `diverged`."""
+    chosen: Point | None
+    edges: list[str] = field(default_factory=list)
+    """Where the chosen point lies on the edge of what was searched: `lr is the highest`."""
+    search_score: float = math.nan
+    """Median of the chosen point's search runs."""
+    final_median: float = math.nan
+    fresh_seeds: bool = False
+    """Whether the final seeds are others than the search's, so that the two medians may be compared."""
+    flattery: stats.Flattery = field(default_factory=lambda: stats.Flattery(math.nan, math.nan))
+    best_of: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Expected best score of 1, 2, ... search runs (Dodge et al. 2019)."""
+
+
+def selections(made: Study) -> list[Selection]:
+    """One per task and row that searched among at least two points."""
+    found = (_selection(made, task, row) for task in made.tasks for row in made.rows)
+    return [s for s in found if len(s.points) > 1]
+
+
+def _selection(made: Study, task: str, row: Row) -> Selection:
+    runs = made.of(task, row.name, "search")
+    scored = runs.assign(score=runs["score"].where(runs["status"] == "ok"))
+    groups = scored.groupby(["lr", "weight_decay"])
+    points = groups.agg(median=("score", "median"), runs=("score", "size"),
+                        diverged=("status", lambda s: int((s == "diverged").sum()))).reset_index()  # fmt: skip
+    result = Selection(task, row, points, made.chosen.get((task, row.name)))
+    if len(points) < 2:
+        return result
+    result.best_of = stats.expected_best(_tried(scored))
+    if result.chosen is None:
+        return result
+    result.edges = edges(points, result.chosen)
+    at = points[(points["lr"] == result.chosen.lr) & (points["weight_decay"] == result.chosen.weight_decay)]
+    result.search_score = float(at["median"].iloc[0]) if len(at) else math.nan
+    final = made.final(task, row.name)
+    result.final_median = float(made.scores(task, row.name).median())
+    result.fresh_seeds = not final.empty and set(final["run_id"]).isdisjoint(runs["run_id"])
+    noise = median_noise(seed_deviation(pd.concat([scored, final]).drop_duplicates("run_id")),
+                         int(points["runs"].median()))  # fmt: skip
+    result.flattery = stats.flattery(points["median"].dropna().to_numpy(), noise)
+    return result
+
+
+def _tried(runs: pd.DataFrame) -> NDArray[np.float64]:
+    """Scores of all search runs; a run without one did no better than the constant prediction."""
+    failed = runs["status"] == "diverged"
+    values = runs["score"].where(~failed, runs["majority_score"])
+    return values.dropna().to_numpy()
+
+
+def edges(points: pd.DataFrame, chosen: Point) -> list[str]:
+    """Searched hyperparameters whose chosen value is the lowest or highest of several."""
+    found = []
+    for name in Point._fields:
+        values, value = points[name].unique(), getattr(chosen, name)
+        if len(values) > 1 and value in (values.min(), values.max()):
+            end = "lowest" if value == values.min() else "highest"
+            found.append(f"{name.replace('_', ' ')} is the {end}")
+    return found
+
+
+def seed_deviation(runs: pd.DataFrame) -> float:
+    """Standard deviation of one score over seeds at equal hyperparameters, pooled over points with several seeds."""
+    squares, freedom = 0.0, 0
+    for _, part in runs[runs["status"] == "ok"].groupby(["lr", "weight_decay", "holdout_fraction"]):
+        values = part["score"].dropna()
+        if len(values) > 1:
+            squares += float(((values - values.mean()) ** 2).sum())
+            freedom += len(values) - 1
+    return math.sqrt(squares / freedom) if freedom else math.nan
+
+
+def median_noise(deviation: float, n: int) -> float:
+    """Standard deviation of the median of n normal scores of this standard deviation (by simulation from n = 3)."""
+    if n <= 2:
+        return deviation / math.sqrt(max(n, 1))
+    draws = np.random.default_rng(0).normal(size=(20_000, n))
+    return deviation * float(np.median(draws, axis=1).std())
+
+
+def selection_markdown(found: list[Selection]) -> str:
+    """A table of all searches and the warnings they call for."""
+    if not found:
+        return "No cell was searched: every cell has one point.\n"
+    body = []
+    for s in found:
+        lr, decay = (rate(s.chosen.lr), rate(s.chosen.weight_decay)) if s.chosen else ("-", "-")
+        drop = signed(s.search_score - s.final_median) if s.fresh_seeds else "-"
+        body.append([TASKS[s.task].title, s.row.label, str(len(s.points)), lr, decay, score(s.search_score),
+                     score(s.final_median), drop, _range(s.flattery), _budget(s)])  # fmt: skip
+    header = ["Task", "Method", "Points", "lr", "Weight decay", "Search score", "Final median", "Search - final",
+              "Expected flattery", "Best of 1, half, all runs"]  # fmt: skip
+    text = markdown_table(header, body, "ll" + "r" * 8)
+    warnings = [f"- {TASKS[s.task].title}, {s.row.label}: the chosen {' and '.join(s.edges)} that was searched; a better "
+                "point may lie outside\n" for s in found if s.edges]  # fmt: skip
+    return text + (f"\nAt the edge of the grid:\n\n{''.join(warnings)}" if warnings else "")
+
+
+def _range(flattery: stats.Flattery) -> str:
+    if math.isnan(flattery.high):
+        return "-"
+    return f"{flattery.low:.2f} to {flattery.high:.2f}"
+
+
+def _budget(s: Selection) -> str:
+    n = len(s.best_of)
+    if n == 0:
+        return "-"
+    return ", ".join(f"{s.best_of[k - 1]:.2f}" for k in sorted({1, max(1, n // 2), n}))

@@ -1,0 +1,122 @@
+"""Records for tests: as `glue-mva run` writes them, with scores, curves and predictions made up."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glue_mva import metrics
+from glue_mva.config import RunConfig
+from glue_mva.recipes import resolve
+from glue_mva.record import RunRecord, Status, write_predictions, write_record
+from glue_mva.tasks import get_task
+
+UPDATES = 40
+
+
+def make_record(
+    task: str = "rte",
+    optim: str = "adam",
+    *,
+    score: float | None = 75.0,
+    status: Status = "ok",
+    created: str = "2026-01-01T00:00:00Z",
+    model_name: str = "FacebookAI/roberta-base",
+    curves: bool = True,
+    partial: bool = False,
+    **config: Any,
+) -> RunRecord:
+    """A valid record with this score at its best epoch; `config` are fields of `RunConfig`."""
+    given = RunConfig(task=task, optim=optim, **config)
+    resolved, sources = resolve(given)
+    spec = get_task(task)
+    split = "holdout" if resolved.holdout_fraction else spec.eval_splits[0]
+    value = None if score is None else score / 100
+    history = [] if value is None else [
+        {"epoch": float(k), "step": k * UPDATES // 4, "metrics": {f"{split}/{spec.headline}": value - drop}}
+        for k, drop in ((1, 0.2), (2, 0.05), (3, 0.0), (4, 0.01))
+    ]  # fmt: skip
+    digest = f"{task}{resolved.max_train_samples or ''}{resolved.holdout_fraction or ''}"
+    return RunRecord(
+        run_id=given.run_id,
+        status=status,
+        config=resolved.model_dump(),
+        sources=sources,
+        score=score,
+        best_epoch=None if score is None else 2,
+        last_score=None if score is None else score - 1,
+        epochs=history,
+        majority={f"{split}/{spec.headline}": 0.0 if spec.headline != "accuracy" else 0.5},
+        curves=make_curves(resolved) if curves else {},
+        schedule={"total_steps": UPDATES, "warmup_steps": 4, "max_steps": UPDATES, "steps_per_epoch": UPDATES // 4},
+        data={"source": "hub", "rows": {"train": spec.rows["train"], split: spec.rows[spec.eval_splits[0]]},
+              "official_rows": spec.rows, "partial": partial, "digest": digest},
+        model={"name": model_name, "architecture": "roberta", "parameters": 124_647_170, "digest": model_name},
+        execution={"device": "cpu", "precision": "fp32", "padding": "none", "optimizer": "foreach", "threads": 1,
+                   "total_seconds": 41.0 + resolved.seed % 7, "peak_memory_bytes": 2**30,
+                   "optimizer_state_bytes": 124_647_170 * 8},
+        environment={"glue_mva": "0.1.0", "torch": "2.13.0", "python": "3.11.0", "commit": "0123456789ab"},
+        error="loss is not finite at update 7" if status == "diverged" else None,
+        created=created,
+    )  # fmt: skip
+
+
+def make_curves(config: RunConfig, points: int = 20) -> dict[str, list[float | None]]:
+    """Plausible curves of a run: a falling loss, and a step size that follows the schedule."""
+    assert config.lr is not None
+    rng = np.random.default_rng(config.seed)
+    step = np.linspace(1, UPDATES, points).round()
+    share = np.minimum(step / 4, (UPDATES - step) / (UPDATES - 4) + 1e-3)
+    adaptive = config.optim in ("madam", "lamadam")
+    loss = 0.2 + 0.6 * np.exp(-step * config.lr / 4e-4 / (2 if adaptive else 1)) + rng.normal(0, 0.01, points)
+    values = {"step": step, "epoch": step / 10, "loss": loss, "learning_rate": share * config.lr,
+              "step_size": share * config.lr * (0.12 if adaptive else 0.2)}  # fmt: skip
+    if adaptive:
+        values |= {"beta_mean": 0.7 + 0.1 * share, "beta_at_min": 0.2 + 0 * share, "beta_at_max": 0.3 - 0.1 * share}
+    return {key: [float(f"{v:.6g}") for v in value] for key, value in values.items()}
+
+
+def write_run(runs: Path, record: RunRecord) -> Path:
+    """Write a record where a sweep would; returns the run's folder."""
+    folder = runs / record.run_id
+    write_record(record, folder)
+    return folder
+
+
+def write_predicted_run(runs: Path, task: str, optim: str, quality: float, *, rows: int = 200, **config: Any) -> Path:
+    """A run with predictions on `rows` examples, and the score that they give.
+
+    Args:
+        quality: share of examples that are predicted at random less of 1; the signal of a regression.
+    """
+    spec = get_task(task)
+    seed = config.get("seed", 42)
+    labels, outputs = make_predictions(task, quality, rows, np.random.default_rng([seed, len(optim), len(task)]))
+    value = metrics.compute(task, metrics.to_predictions(task, outputs), labels)
+    record = make_record(task, optim, score=100 * value[spec.headline], **config)
+    split = next(iter(record.epochs[0]["metrics"])).partition("/")[0]
+    record.data["rows"][split] = rows
+    record.data["partial"] = True
+    record.epochs[2]["metrics"] = {f"{split}/{name}": v for name, v in value.items()}
+    folder = write_run(runs, record)
+    write_predictions({f"{split}/labels": labels, f"{split}/best": outputs, f"{split}/last": outputs}, folder)
+    return folder
+
+
+def make_predictions(task: str, quality: float, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (the same for every generator) and outputs of a classifier that is right on a share `quality`."""
+    spec = get_task(task)
+    fixed = np.random.default_rng(len(task))
+    if spec.is_regression:
+        labels = fixed.uniform(0, 5, rows)
+        return labels, quality * labels + (1 - quality) * rng.uniform(0, 5, rows)
+    labels = fixed.integers(spec.num_labels, size=rows)
+    predicted = np.where(rng.random(rows) < quality, labels, rng.integers(spec.num_labels, size=rows))
+    return labels, np.eye(spec.num_labels, dtype=np.float32)[predicted]
+
+
+def four_scores(median: float, standard_error: float) -> list[float]:
+    """Four scores with this median and this standard error: m - a, m, m, m + a has the standard error a / sqrt 6."""
+    a = standard_error * math.sqrt(6)
+    return [median - a, median, median, median + a]

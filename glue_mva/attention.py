@@ -84,7 +84,7 @@ class GroupedAttention(torch.autograd.Function):
     the weights are kept once and masks are drawn cheaply."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: PackedLayout, p: float, scale: float
     ) -> Tensor:
         """query, key, value: (T, H, D); returns (T, H, D), zero where no sequence lies."""
@@ -111,7 +111,7 @@ class GroupedAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grads = tuple(torch.zeros_like(grad, memory_format=torch.contiguous_format) for _ in range(3))
         saved = ctx.saved_tensors
         for number, group in enumerate(ctx.layout.groups):
@@ -178,7 +178,7 @@ def packed_attention(
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, p: float, scale: float) -> Tensor:
-    """(T, H, D). torch's public `varlen_attn` has no dropout, so the operator under it is called. Not run on a GPU yet."""
+    """(T, H, D). torch's public `varlen_attn` has no dropout, so the operator under it is called. Not run on a GPU."""
     q, k, v = (x.contiguous() for x in (q, k, v))
     n = layout.longest
     return torch.ops.aten._flash_attention_forward(

@@ -100,7 +100,7 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     Raises:
         UsageError: more tokens than embeddings.
     """
-    embeddings = model.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr, index]
+    embeddings = model.get_input_embeddings().weight.shape[0]  # type: ignore[index]
     if len(tokenizer) > embeddings:
         raise UsageError(f"the tokenizer has {len(tokenizer)} tokens but the model {embeddings} embeddings")
 

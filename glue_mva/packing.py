@@ -29,8 +29,8 @@ class PackedCollator:
     """Rows of a dataset -> one packed batch.
 
     `input_ids`, `position_ids` and (where the rows have them) `token_type_ids` are (1, T), `labels` (B,), and
-    `sequence_lengths` (B,) is a numpy array, so that the Trainer leaves it where it is. T is rounded up to one of a few sizes with tokens that belong to no sequence, because
-    kernels are prepared anew for every size that was not seen before.
+    `sequence_lengths` (B,) is a numpy array, so that the Trainer leaves it where it is. T is rounded up to one of a few
+    sizes with tokens that belong to no sequence, because kernels are prepared anew for every size not seen before.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -44,15 +44,13 @@ class PackedCollator:
         size = round_up(total)
         starts = np.cumsum(lengths) - lengths
         positions = np.arange(total) - np.repeat(starts, lengths)
-        batch = {
-            "labels": torch.from_numpy(np.array([row["labels"] for row in rows]))
-        }  # first: its size is the batch's
+        labels = np.array([row["labels"] for row in rows])
+        batch = {"labels": torch.from_numpy(labels)}  # first, because the Trainer takes its size for the batch's
         for name, filler in (("input_ids", self.pad_token_id), ("token_type_ids", 0)):
             if name in rows[0]:
                 batch[name] = _filled(np.concatenate([row[name] for row in rows]), size, filler)
         batch["position_ids"] = _filled(positions + self.first_position, size, self.first_position)
-        batch["sequence_lengths"] = lengths
-        return batch
+        return {**batch, "sequence_lengths": lengths}
 
 
 def round_up(tokens: int) -> int:

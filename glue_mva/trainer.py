@@ -1,8 +1,6 @@
 """`GlueTrainer`: a Hugging Face Trainer with any optimizer, the recipe's schedule, and curves of what it does."""
 
-import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer
 from transformers.optimization import get_linear_schedule_with_warmup
 
+from glue_mva.callbacks import Stopwatch
 from glue_mva.dynamics import StepProbe
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.recipes import Schedule
@@ -62,7 +61,7 @@ class GlueTrainer(Trainer):
         self.evaluation_folder = evaluation_folder
         self.eval_seconds = 0.0
         self._probe: StepProbe | None = None
-        super().__init__(*args, compute_loss_func=mean_loss, **kwargs)
+        super().__init__(*args, **{**kwargs, "compute_loss_func": mean_loss})
         self.optimizer_cls_and_kwargs = (cls, {"lr": self.args.learning_rate, **arguments})
         self.model_accepts_loss_kwargs = False  # the loss is ours, whatever the model's forward would accept
 
@@ -97,12 +96,12 @@ class GlueTrainer(Trainer):
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         watch = Stopwatch()
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output = super().evaluation_loop(*args, **{**kwargs, "metric_key_prefix": metric_key_prefix})
         if self.evaluation_folder is not None and self.is_world_process_zero():
             split = metric_key_prefix.removeprefix("eval_")
             path = self.evaluation_folder / f"{self.state.global_step}-{split}.npz"
             with atomic_write(path) as stream:
-                np.savez(stream, predictions=output.predictions, labels=output.label_ids)
+                np.savez(stream, predictions=np.asarray(output.predictions), labels=np.asarray(output.label_ids))
         self.eval_seconds += watch.seconds
         return output
 
@@ -121,75 +120,3 @@ def mean_loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | N
     else:
         total = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
     return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
-
-
-class StopOnDivergence(TrainerCallback):
-    """End training at the first logged loss that is not finite, without evaluating what is left."""
-
-    diverged_at: int | None = None
-    """Update at which it was seen."""
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        loss = (kwargs.get("logs") or {}).get("loss")
-        if loss is not None and not math.isfinite(loss) and self.diverged_at is None:
-            self.diverged_at = state.global_step
-            control.should_training_stop = True
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self.diverged_at is not None:
-            control.should_evaluate = False
-
-
-class TimedCheckpoint(TrainerCallback):
-    """Save a checkpoint at the first logged update after every `minutes`.
-
-    Only there, because the loss that the Trainer sums up between two logged updates is no part of a checkpoint: so the
-    curves of a run that was cut off are those of one that was not.
-    """
-
-    def __init__(self, minutes: float) -> None:
-        self.minutes = minutes
-        self.watch = Stopwatch()
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if control.should_log and _agreed(self.watch.seconds >= 60 * self.minutes):
-            control.should_save = True
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.watch = Stopwatch()
-
-
-class KeepBest(TrainerCallback):
-    """Call `save` after an evaluation whose headline metric is the best so far."""
-
-    def __init__(self, metric: str, save: Callable[[], None]) -> None:
-        self.metric = metric
-        self.save = save
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        values = [entry[self.metric] for entry in state.log_history if self.metric in entry]
-        newest = kwargs.get("metrics", {}).get(self.metric)
-        if newest is not None and math.isfinite(newest) and all(not newest <= value for value in values[:-1]):
-            self.save()
-
-
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._start
-
-
-def _agreed(decision: bool) -> bool:
-    """The decision of process 0, in every process."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return decision
-    box = [decision]
-    torch.distributed.broadcast_object_list(box)
-    return box[0]

@@ -1,0 +1,78 @@
+"""`RunConfig` -> Hugging Face's `TrainingArguments`."""
+
+import os
+
+from transformers import TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
+
+from glue_mva.config import RunConfig
+from glue_mva.errors import UsageError
+from glue_mva.recipes import Schedule
+
+CURVES_POINTS = 100
+"""Points of the curves, about, where `logging_steps` is not given."""
+
+
+def device_batch_size(config: RunConfig) -> int:
+    """Rows of a forward pass: the batch divided among processes and accumulation steps.
+
+    Raises:
+        UsageError: it cannot be divided.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    batch, accumulation = config.train_batch_size or 1, config.gradient_accumulation_steps
+    if batch % (processes * accumulation):
+        raise UsageError(
+            f"train_batch_size {batch} cannot be divided among {processes} processes x {accumulation} "
+            "gradient_accumulation_steps"
+        )
+    return batch // (processes * accumulation)
+
+
+def reporters(config: RunConfig) -> list[str]:
+    """Names of the integrations that a run reports to.
+
+    Raises:
+        UsageError: one is unknown or not installed.
+    """
+    wanted = [name.strip() for name in config.report_to.split(",") if name.strip() not in ("", "none")]
+    available = get_available_reporting_integrations()
+    if missing := [name for name in wanted if name not in available]:
+        raise UsageError(f"report_to {missing[0]!r} is not installed; there is {', '.join(available) or 'none'}")
+    return wanted
+
+
+def training_arguments(
+    config: RunConfig, plan: Schedule, output: str, precision: str, device: str
+) -> TrainingArguments:
+    """Hugging Face's arguments for a resolved config."""
+    logging_steps = config.logging_steps
+    if logging_steps is None:
+        logging_steps = max(1, plan.max_steps // CURVES_POINTS)
+    arguments = TrainingArguments(
+        output_dir=output,
+        learning_rate=config.lr or 0.0,
+        weight_decay=config.weight_decay or 0.0,
+        max_grad_norm=config.max_grad_norm or 0.0,
+        per_device_train_batch_size=device_batch_size(config),
+        per_device_eval_batch_size=config.eval_batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        max_steps=max(1, plan.max_steps),
+        eval_strategy="epoch",
+        save_strategy="no",
+        save_total_limit=2,
+        logging_strategy="steps" if logging_steps else "no",
+        logging_steps=logging_steps or 1,
+        logging_nan_inf_filter=False,
+        report_to=[name for name in reporters(config) if name != "tensorboard"],
+        seed=config.seed,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=device == "cpu",
+        label_names=["labels"],
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        dataloader_pin_memory=device == "cuda",
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # never DataParallel: it would multiply the batch
+    return arguments

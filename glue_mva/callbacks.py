@@ -1,0 +1,95 @@
+"""Callbacks of a run: stop on divergence, checkpoint by the clock, keep the best weights."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+
+class StopOnDivergence(TrainerCallback):
+    """End training at the first logged loss that is not finite, without evaluating what is left."""
+
+    diverged_at: int | None = None
+    """Update at which it was seen."""
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        loss = (kwargs.get("logs") or {}).get("loss")
+        if loss is not None and not math.isfinite(loss) and self.diverged_at is None:
+            self.diverged_at = state.global_step
+            control.should_training_stop = True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.diverged_at is not None:
+            control.should_evaluate = False
+
+
+class TimedCheckpoint(TrainerCallback):
+    """Save a checkpoint at the first logged update after every `minutes`.
+
+    Only there, because the loss that the Trainer sums up between two logged updates is no part of a checkpoint: so the
+    curves of a run that was cut off are those of one that was not.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
+        self.watch = Stopwatch()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if control.should_log and _agreed(self.watch.seconds >= 60 * self.minutes):
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.watch = Stopwatch()
+
+
+class KeepBest(TrainerCallback):
+    """Call `save` after an evaluation whose headline metric is the best so far."""
+
+    def __init__(self, metric: str, save: Callable[[], None]) -> None:
+        self.metric = metric
+        self.save = save
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        values = [entry[self.metric] for entry in state.log_history if self.metric in entry]
+        newest = kwargs.get("metrics", {}).get(self.metric)
+        if newest is not None and math.isfinite(newest) and all(not newest <= value for value in values[:-1]):
+            self.save()
+
+
+def last_checkpoint(folder: Path, world_size: int) -> Path | None:
+    """The newest checkpoint that is whole: the Trainer writes its state last, so a kill leaves one without it."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]), reverse=True)
+    rng = ["rng_state.pth"] if world_size == 1 else [f"rng_state_{rank}.pth" for rank in range(world_size)]
+    for checkpoint in found:
+        state = checkpoint / "trainer_state.json"
+        with contextlib.suppress(OSError):
+            if state.read_text().rstrip().endswith("}") and all((checkpoint / name).is_file() for name in rng):
+                return checkpoint
+    return None
+
+
+def _agreed(decision: bool) -> bool:
+    """The decision of process 0, in every process."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return decision
+    box = [decision]
+    torch.distributed.broadcast_object_list(box)
+    return box[0]

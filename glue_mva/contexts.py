@@ -1,0 +1,74 @@
+"""What a run needs around it: its folder to itself, quiet libraries, deterministic kernels."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import torch
+from filelock import FileLock, Timeout
+from transformers.utils import logging
+
+from glue_mva.errors import UsageError
+
+
+def check_output(folder: Path) -> None:
+    """Raise `UsageError` where the folder could not be made or written to; makes nothing itself."""
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"output {str(folder.parent)!r} cannot be written: {str(existing)!r} is not a writable folder")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run's folder, so that two processes never write one record; freed by the system after a kill."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"{str(folder)!r} is in use: another process is making this very run") from None
+    except OSError as error:
+        raise UsageError(f"output {str(folder)!r} cannot be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence progress bars of datasets and transformers; the caller shows its own."""
+    verbosity = logging.get_verbosity()
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        datasets.enable_progress_bars()
+        logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """Deterministic kernels where there are any, so that a seed gives the same record bit for bit on one machine."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    _fill_new_memory(False)  # would fill every new tensor: slow, and of no use here
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        _fill_new_memory(fills)
+
+
+def _fill_new_memory(flag: bool) -> None:
+    torch.utils.deterministic.fill_uninitialized_memory = flag  # type: ignore[attr-defined]

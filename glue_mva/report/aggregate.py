@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ from glue_mva.report.stats import mean_interval, standard_error
 from glue_mva.sweep.config import OptimizerEntry, SweepConfig
 from glue_mva.sweep.protocol import Outcome, SweepRun, cells, final_runs, known_runs
 from glue_mva.tasks import TASKS
+
+MATCHED_SIGN = "η\N{PRIME}"
+"""What the paper's Figure 5 calls a learning rate that was set to match a step size."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Row:
         label = get_optimizer(self.optim).label
         short = self.optim.rpartition(":")[2].lower()
         if self.name.lower().startswith(short):
-            return label + self.name[len(short) :].replace("eta'", "η′")
+            return label + self.name[len(short) :].replace("eta'", MATCHED_SIGN)
         return self.name
 
     @property
@@ -75,8 +79,11 @@ class Study:
 
     def of(self, task: str, row: str, stage: str) -> pd.DataFrame:
         """The runs of one cell of the table and stage, ordered by seed."""
-        m = self.members
-        return m[(m["task"] == task) & (m["row"] == row) & (m["stage"] == stage)].sort_values(["lr", "seed"])
+        return self._parts.get((task, row, stage), self.members.iloc[:0])
+
+    @cached_property
+    def _parts(self) -> dict[Any, pd.DataFrame]:
+        return dict(iter(self.members.sort_values(["lr", "weight_decay", "seed"]).groupby(["task", "row", "stage"])))
 
     def final(self, task: str, row: str) -> pd.DataFrame:
         """The final runs of one cell of the table, diverged and failed ones included."""
@@ -113,8 +120,10 @@ def _one_run_per_seed(made: Study) -> pd.DataFrame:
     kept = ranked.drop_duplicates(["task", "row", "stage", "lr", "weight_decay", "seed"], keep="last")
     dropped = ranked[~ranked.index.isin(kept.index)]
     for (task, row), part in dropped.groupby(["task", "row"]):
-        made.notes.append(f"{TASKS[task].title}, {row}: {len(part)} more record(s) of seeds that are there already "
-                          f"({', '.join(map(str, sorted(set(part['seed']))))}); each seed counts once, the latest")  # fmt: skip
+        twice = ", ".join(str(seed) for seed in sorted(part["seed"].unique()))
+        made.notes.append(
+            f"{TASKS[str(task)].title}, {row}: seeds that lie here twice ({twice}) count once, the latest"
+        )
     return m.loc[sorted(kept.index)].reset_index(drop=True)
 
 
@@ -142,7 +151,7 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
     for (task, row), part in points.groupby(["task", "row"]):
         full = part[part["count"] >= wanted] if (part["count"] >= wanted).any() else part
         best = full.sort_values(["median", "lr", "weight_decay"], ascending=[False, True, True]).iloc[0]
-        chosen[task, row] = Point(best["lr"], best["weight_decay"])
+        chosen[str(task), str(row)] = Point(best["lr"], best["weight_decay"])
     placed = [(run["row"], "search", run["run_id"]) for _, run in named.iterrows()]
     for _, run in named[~searching].iterrows():
         key = (run["task"], run["row"])
@@ -150,8 +159,10 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
         if chosen.get(key, point) == point:  # a cell without any score shows what became of its runs
             placed.append((run["row"], "final", run["run_id"]))
     rows = sorted({Row(n, o) for n, o in zip(names, table["optim"], strict=True)}, key=lambda r: r.order)
-    notes = ["no sweep file was given (`--sweep`): the final seeds of a cell are all its runs at the point with the best "
-             f"median among the points with at least {wanted} seeds (or with any, where none has as many)"]  # fmt: skip
+    notes = [
+        "no sweep file was given (`--sweep`): the final seeds of a cell are all its runs at the point with the best "
+        f"median among the points with at least {wanted} seeds (or with any, where none has as many)"
+    ]
     tasks = [t for t in TASKS if t in set(table["task"])]
     return Study(runs, tasks, rows, _members(runs, placed), chosen, wanted, notes=notes)
 
@@ -173,8 +184,7 @@ def _run_key(run: SweepRun) -> tuple:
 def _only_of_sweep(runs: Runs, sweep: SweepConfig) -> Runs:
     """The runs with the settings that the sweep's file names, where there are any; else all, and a note."""
     settings = {k: v for k, v in sweep.run.items() if k not in SEARCHED | SOURCES | EXECUTION_FIELDS}
-    mask = pd.Series([all(runs.configs[i].get(k) == v for k, v in settings.items()) for i in runs.table.index],
-                     index=runs.table.index)  # fmt: skip
+    mask = np.array([all(runs.configs[i].get(k) == v for k, v in settings.items()) for i in runs.table.index])
     if mask.any():
         return runs.keep(mask)
     config = next(iter(runs.configs.values()))
@@ -233,20 +243,26 @@ def _outcome(row: "pd.Series[Any]") -> Outcome:
 
 # --- cells ----------------------------------------------------------------------------------------------------------
 
-_MEANS = ("best_epoch", "last_epoch", "last_score", "majority_score", "dev_rows", "train_rows", "updates", "step_size",
+_MEANS = ("best_epoch", "last_epoch", "majority_score", "dev_rows", "train_rows", "updates", "step_size",
           "seconds", "examples_per_second", "peak_memory_bytes", "optimizer_state_bytes")  # fmt: skip
 
 
 def cell_table(made: Study) -> pd.DataFrame:
     """One line per task, row, stage and point, with the columns of `cells.csv` (docs/report.md)."""
     metrics = [c for c in made.members.columns if c.startswith(("best ", "last ")) and "/" in c]
+    keys = ["task", "row", "stage", "lr", "weight_decay"]
+    groups = made.members.groupby(keys)
+    ok = made.members[made.members["status"] == "ok"]
+    means = groups[list(_MEANS)].mean().join(ok.groupby(keys)[metrics].mean().add_prefix("mean "))
+    means_of = means.to_dict(orient="index")
     lines = []
-    for (task, row, stage, lr, decay), part in made.members.groupby(["task", "row", "stage", "lr", "weight_decay"]):
-        ok = part[part["status"] == "ok"]
-        scores = ok["score"].dropna().to_numpy()
+    for key, part in groups:
+        task, row, stage, lr, decay = map(_plain, key)
+        usable = part[part["status"] == "ok"]
+        scores = usable["score"].dropna().to_numpy()
         low, high = mean_interval(scores) if len(scores) else (math.nan, math.nan)
         counts = part["status"].value_counts()
-        line: dict[str, Any] = {
+        lines.append({
             "task": task, "row": row, "stage": stage, "optim": part["optim"].iloc[0], "lr": lr, "weight_decay": decay,
             "optim_args": part["optim_args"].iloc[0], "chosen": made.chosen.get((task, row)) == (lr, decay),
             "runs": len(part), "ok": len(scores), "diverged": int(counts.get("diverged", 0)),
@@ -255,18 +271,16 @@ def cell_table(made: Study) -> pd.DataFrame:
             "mean": float(scores.mean()) if len(scores) else math.nan,
             "standard_error": standard_error(scores) if len(scores) else math.nan,
             "interval_low": low, "interval_high": high, "interval_method": "Student t of the mean, 95 %",
-            "median_last_score": ok["last_score"].median(),
-        }  # fmt: skip
-        line |= {name: _known_mean(part[name]) for name in _MEANS if name != "last_score"}
-        line |= {f"mean {name}": _known_mean(ok[name]) for name in metrics}
-        lines.append(line)
+            "median_last_score": float(np.median(usable["last_score"])) if len(usable) else math.nan,
+            **means_of[key],
+        })  # fmt: skip
     frame = pd.DataFrame(lines).dropna(axis=1, how="all")
     return sort_like_table(frame, made)
 
 
-def _known_mean(values: "pd.Series[Any]") -> float:
-    known = values.dropna()
-    return float(known.mean()) if len(known) else math.nan
+def _plain(value: Any) -> Any:
+    """A Python number for one of numpy's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def sort_like_table(frame: pd.DataFrame, made: Study) -> pd.DataFrame:

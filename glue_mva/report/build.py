@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from glue_mva.report import comparisons, curves, page, plots, tables
@@ -55,7 +56,7 @@ def build_report(
         UsageError: nothing to report on, runs that cannot stand in one table, or a bad argument; nothing is written.
     """
     made = study(load_runs(folder, where), sweep, seeds)
-    check_comparable(made.runs.keep(made.runs.table.index.isin(made.members["run_id"])))
+    check_comparable(made.runs.keep(np.isin(made.runs.table.index, made.members["run_id"])))
     pairs = [comparisons.compare(made, pair) for pair in comparisons.parse_pairs(compare, made)]
     searches = selections(made)
     result = page.Page(
@@ -83,6 +84,8 @@ def installed() -> dict[str, str]:
 def _write(result: page.Page, out: Path) -> None:
     (out / FIGURES).mkdir()
     for name, figure, text in _figures(result.made, result.searches, result.table.with_paper):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out: the two files need not do it again
         save_figure(figure, out / FIGURES / name)
         result.figures[name] = text
     (out / "table3.md").write_text(tables.table3_markdown(result.table), encoding="utf-8")
@@ -105,21 +108,21 @@ def _write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 def _figures(made: Study, searches: list[Selection], with_paper: bool) -> "list[tuple[str, Figure, str]]":
     """(name, figure, what it shows) of every figure that there is something to draw for."""
-    made_so_far: list[tuple[str, Figure, str]] = []
     paper = ", and the paper's medians" if with_paper else ""
-    made_so_far.append(("scores", plots.scores_figure(made, with_paper=with_paper), f"Score of every final seed{paper}"))
+    scores = plots.scores_figure(made, with_paper=with_paper)
+    drawn: list[tuple[str, Figure, str]] = [("scores", scores, f"Score of every final seed{paper}")]
     for task in made.tasks:
         title = TASKS[task].title
         if found := [s for s in searches if s.task == task]:
-            made_so_far.append((f"heatmap-{task}", plots.heatmap_figure(found),
-                                f"{title}: median search score by learning rate and weight decay"))  # fmt: skip
+            text = f"{title}: median search score by learning rate and weight decay"
+            drawn.append((f"heatmap-{task}", plots.heatmap_figure(found), text))
         if (figure := curves.curves_figure(made, task)) is not None:
-            made_so_far.append((f"curves-{task}", figure,
-                                f"{title}: training loss, dev score and average step size against updates"))  # fmt: skip
+            text = f"{title}: training loss, dev score and average step size against updates"
+            drawn.append((f"curves-{task}", figure, text))
     if any(len(s.best_of) for s in searches):
-        made_so_far.append(("expected-best", plots.expected_best_figure(searches),
-                            "Expected best search score against runs tried"))  # fmt: skip
-    return made_so_far
+        figure = plots.expected_best_figure(searches)
+        drawn.append(("expected-best", figure, "Expected best search score against runs tried"))
+    return drawn
 
 
 def _replace(new: Path, out: Path) -> None:

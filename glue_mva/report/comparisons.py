@@ -201,8 +201,8 @@ def overall(pair: Pair) -> str:
     equal = len(done) - higher - lower
     shown_up = sum(c.p_holm <= stats.ALPHA and c.difference_of_means > 0 for c in done)
     shown_down = sum(c.p_holm <= stats.ALPHA and c.difference_of_means < 0 for c in done)
-    text = (f"{a} against {b} on {len(done)} task{'s' if len(done) > 1 else ''}: the median is higher on {higher}, lower "
-            f"on {lower}, equal on {equal}")  # fmt: skip
+    tasks = f"{len(done)} task{'s' if len(done) > 1 else ''}"
+    text = f"{a} against {b} on {tasks}: the median is higher on {higher}, lower on {lower}, equal on {equal}"
     if higher + lower > 1:
         text += f" (sign test over tasks p = {p_value(stats.sign_test_p(higher, lower))})"
     text += f"; a difference of means is shown in favour of {a} on {shown_up}, of {b} on {shown_down}"

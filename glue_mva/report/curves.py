@@ -1,4 +1,4 @@
-"""The paper's Figure 5: training loss, dev score and average step size against updates; and beta_t where there is one."""
+"""The paper's Figure 5: training loss, dev score and average step size against updates; and beta_t."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -69,7 +69,9 @@ def cell_band(made: Study, task: str, row: Row, name: str) -> Band | None:
 def curves_figure(made: Study, task: str) -> "Figure | None":
     """Figure 5 for one task; `None` where no final run has a curve."""
     names = ["loss", "dev_score", "step_size"]
-    panels = {n: [(r, b) for r in made.rows if (b := cell_band(made, task, r, n)) is not None] for n in (*names, *_BETA)}
+    panels: dict[str, list[tuple[Row, Band]]] = {}
+    for name in (*names, *_BETA):
+        panels[name] = [(row, b) for row in made.rows if (b := cell_band(made, task, row, name)) is not None]
     if not panels["loss"] and not panels["dev_score"]:
         return None
     has_beta = any(panels[n] for n in _BETA)
@@ -83,8 +85,10 @@ def curves_figure(made: Study, task: str) -> "Figure | None":
             ax.set_xlabel("updates")
             if name == "step_size":
                 ax.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
-        fig.canvas.draw()  # the labels need to know how high the axes are
         for ax, name in zip(axes, shown, strict=True):
+            if name == "step_size":  # all lines end at 0, so their names stand in the empty corner
+                ax.legend(loc="upper right", fontsize=6, handlelength=1.8, labelspacing=0.25, borderaxespad=0)
+                continue
             ends = [(float(b.step[-1]), float(b.mean[-1]), r.label, text_color(r.optim)) for r, b in panels[name]]
             label_ends(ax, ends, size=6)
     return fig
@@ -95,7 +99,7 @@ def _draw(ax: "Axes", bands: list[tuple[Row, Band]], rows: list[Row], *, points:
         style = line_style(row, rows)
         if b.seeds > 1:
             ax.fill_between(b.step, b.low, b.high, color=color(row.optim), alpha=0.15, linewidth=0)
-        ax.plot(b.step, b.mean, color=color(row.optim), linestyle=style, linewidth=1.1,
+        ax.plot(b.step, b.mean, color=color(row.optim), linestyle=style, linewidth=1.1, label=row.label,
                 marker=marker(row.optim) if points and len(b.step) <= 20 else None, markersize=3,
                 markerfacecolor="white" if row.matched else color(row.optim))  # fmt: skip
-    ax.xaxis.get_major_locator().set_params(nbins=4)
+    ax.locator_params(axis="x", nbins=4)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from glue_mva.config import EXECUTION_FIELDS, RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
+from glue_mva.recipes import resolve
 from glue_mva.record import PREDICTIONS_FILE, RECORD_FILE, RecordError, RunRecord, read_record
 from glue_mva.tasks import TASKS, get_task
 
@@ -40,8 +41,8 @@ class Runs:
     notes: list[str] = field(default_factory=list)
     """What was left out or mixed, for the reader."""
 
-    def keep(self, mask: "pd.Series[bool]") -> "Runs":
-        """The runs of the rows where `mask` is true."""
+    def keep(self, mask: NDArray[np.bool_]) -> "Runs":
+        """The runs of the rows (rows,) where `mask` is true."""
         return Runs(self.table[mask], self.curves, self.environments, self.configs, list(self.notes))
 
 
@@ -77,7 +78,7 @@ def load_runs(folder: Path, where: Sequence[str] = ()) -> Runs:
         rows.append(_row(record, path))
         runs.curves[record.run_id] = _curves(record)
         runs.environments[record.run_id] = record.environment
-        runs.configs[record.run_id] = record.config
+        runs.configs[record.run_id] = _filled(record.config)
     runs.table = pd.DataFrame(rows).set_index("run_id", drop=False)
     return runs
 
@@ -96,7 +97,7 @@ def _conditions(records: list[tuple[Path, RunRecord]], where: Sequence[str], fol
 
 
 def _without_duplicates(records: list[tuple[Path, RunRecord]], notes: list[str]) -> list[tuple[Path, RunRecord]]:
-    """One record per run_id: folders of several machines may hold the same run twice. The latest finished one counts."""
+    """One record per run_id: folders of several machines may hold a run twice. The latest finished one counts."""
     best: dict[str, tuple[Path, RunRecord]] = {}
     disagreeing = []
     for path, record in records:
@@ -112,12 +113,21 @@ def _without_duplicates(records: list[tuple[Path, RunRecord]], notes: list[str])
     return list(best.values())
 
 
+def _filled(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with recipe values; a run that never started left a record without them."""
+    try:
+        return config if config["lr"] is not None and config["num_train_epochs"] is not None else resolve(
+            RunConfig(**config))[0].model_dump()  # fmt: skip
+    except (KeyError, UsageError):
+        return config
+
+
 def _rank(record: RunRecord) -> tuple[bool, str]:
     return record.is_finished, record.created
 
 
 def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
-    config, execution, data, model = record.config, record.execution, record.data, record.model
+    config, execution, data, model = _filled(record.config), record.execution, record.data, record.model
     task = get_task(config["task"])
     split = dev_split(task.name, record.epochs)
     rows, official = data.get("rows") or {}, data.get("official_rows") or task.rows
@@ -222,17 +232,16 @@ def check_comparable(runs: Runs) -> None:
     table = runs.table
     _refuse_mixture(table["model"], "models", "--where model=NAME")
     _refuse_mixture(table["recipe"], "recipes", "--where recipe=NAME")
-    for digest, what in (("model_digest", "model"),):
-        if (values := table[digest].replace("", np.nan).dropna().unique()).size > 1:
-            raise UsageError(f"runs of {values.size} different {what}s of one name ({', '.join(values)}): "
-                             "keep them in separate folders")  # fmt: skip
+    if len(digests := _known(table["model_digest"])) > 1:
+        raise UsageError(f"{len(digests)} different models of one name ({', '.join(digests)}): "
+                         "keep their runs in separate folders")  # fmt: skip
     for task, rows in table.groupby("task"):
         title = TASKS[str(task)].title
         for holdout, part in rows.groupby("holdout_fraction"):
-            if (values := part["data_digest"].replace("", np.nan).dropna().unique()).size > 1:
-                where = "" if not holdout else f" with holdout_fraction {holdout}"
-                raise UsageError(f"{title}: runs{where} on {values.size} different sets of rows ({', '.join(values)}): "
-                                 "keep them in separate folders, or choose with --where data=PLACE")  # fmt: skip
+            if len(digests := _known(part["data_digest"])) > 1:
+                where = "" if not holdout else f" with holdout_fraction {part['holdout_fraction'].iloc[0]:g}"
+                found = f"{title}: runs{where} on {len(digests)} different sets of rows ({', '.join(digests)})"
+                raise UsageError(f"{found}: keep them in separate folders, or choose with --where data=PLACE")
         configs = [runs.configs[run_id] for run_id in rows.index]
         ignored = SEARCHED | SOURCES | EXECUTION_FIELDS
         for key in sorted({k for config in configs for k in config} - ignored):
@@ -242,8 +251,12 @@ def check_comparable(runs: Runs) -> None:
             if key in HARMLESS:
                 runs.notes.append(f"{title}: runs with different {key} ({', '.join(values)})")
             else:
-                raise UsageError(f"{title}: runs with different {key} ({', '.join(values)}) cannot stand in one table: "
-                                 f"choose with --where {key}={values[0]}, or name the sweep's file with --sweep")  # fmt: skip
+                raise UsageError(f"{title}: runs with different {key} ({', '.join(values)}) cannot stand in one table; "
+                                 f"choose with --where {key}={values[0]}, or give the sweep's file")  # fmt: skip
+
+
+def _known(values: "pd.Series[str]") -> list[str]:
+    return sorted({value for value in values if value})
 
 
 def _refuse_mixture(values: "pd.Series[Any]", what: str, way_out: str) -> None:

@@ -34,26 +34,42 @@ class Page:
     """Stem of a file in `figures/` -> what it shows."""
 
 
+_COMPARISONS = """\
+Differences are score x 100. The first interval is a bootstrap over seeds and dev examples, the second a t interval over
+seeds. p: exact permutation test over seeds, then adjusted by Holm over tasks. Seeds needed: per optimizer, for one
+test at 5 % to show a true difference of means of this size with 80 % power. All numbers:
+[comparisons.csv](comparisons.csv).
+"""
+
+_SELECTION = """\
+Search score: median of the chosen point's search runs. Expected flattery: how far the best of these points stands above
+its own true score by the luck of its search seeds, between two assumptions (the points' true scores are as observed;
+they are all equal). Luck with the dev examples is not in it. A red frame marks the chosen point.
+"""
+
+_COST = """\
+Means over the final seeds; best and last score are medians, at the best and at the last evaluation. Constant: score of
+predicting the most frequent class (STS-B: the mean). All numbers: [cells.csv](cells.csv), [runs.csv](runs.csv).
+"""
+
+_CURVES = "Mean over the final seeds; the band goes from the lowest to the highest seed.\n"
+
+
 def markdown(page: Page) -> str:
     """The page as GitHub-flavoured markdown; figures are linked as `figures/<name>.png`."""
     made = page.made
     parts = [f"# {page.title}\n", _summary(page), "## Table 3\n", table3_markdown(page.table),
              "Also as [table3.csv](table3.csv) and [table3.tex](table3.tex); every seed:\n", _figure(page, "scores"),
              "## Comparisons\n",
-             "Permutation test over seeds, Holm over tasks. Differences are score x 100; the bootstrap interval is over "
-             "seeds and dev examples. All numbers: [comparisons.csv](comparisons.csv).\n",
-             comparisons_markdown(page.pairs)]  # fmt: skip
+             _COMPARISONS, comparisons_markdown(page.pairs)]  # fmt: skip
     parts += ["## Selection\n", selection_markdown(page.searches)]
     if page.searches:
-        parts.append("Search score: median of the chosen point's search runs. Expected flattery: how far the best of "
-                     "these points stands above its own true score by the luck of its search seeds, between two "
-                     "assumptions (the points' true scores are as observed; they are all equal). Luck with the dev "
-                     "examples is not in it. A red frame marks the chosen point.\n")  # fmt: skip
+        parts.append(_SELECTION)
     parts += [_figure(page, f"heatmap-{task}") for task in made.tasks]
     parts.append(_figure(page, "expected-best"))
     curves = [_figure(page, f"curves-{task}") for task in made.tasks]
     if any(curves):
-        parts += ["## Curves\n", "Mean over the final seeds; the band goes from the lowest to the highest seed.\n", *curves]
+        parts += ["## Curves\n", _CURVES, *curves]
     parts += ["## Cost\n", _cost(page), "## How this was made\n", _provenance(page)]
     return "\n".join(part for part in parts if part)
 
@@ -94,11 +110,7 @@ def _cost(page: Page) -> str:
     ]  # fmt: skip
     header = ["Task", "Method", "lr", "Weight decay", "Updates", "Best epoch", "Best score", "Last score", "Constant",
               "Seconds", "Peak memory", "Optimizer state"]  # fmt: skip
-    return markdown_table(header, body, "ll" + "r" * 10) + (
-        "\nMeans over the final seeds; best and last score are medians, at the best and at the last evaluation. Constant: "
-        "score of predicting the most frequent class (STS-B: the mean). "
-        "All numbers: [cells.csv](cells.csv), [runs.csv](runs.csv).\n"
-    )
+    return f"{markdown_table(header, body, 'll' + 'r' * 10)}\n{_COST}"
 
 
 def _provenance(page: Page) -> str:
@@ -134,7 +146,7 @@ body { margin: 0 auto; padding: 1rem; max-width: 62rem; color: var(--text); back
        font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; } h2 { margin-top: 2.2rem; font-size: 1.3rem; border-bottom: 1px solid var(--line); }
 h3 { font-size: 1.05rem; } a { color: var(--link); }
-.scroll { overflow-x: auto; margin: 1rem 0; }
+.scroll { display: block; overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { background: var(--soft); text-align: left; }
@@ -162,8 +174,9 @@ def to_html(text: str, title: str, folder: Path) -> str:
         content = (folder / str(token.attrs["src"])).read_bytes()
         width = int.from_bytes(content[16:20], "big")  # of the PNG header
         data = base64.b64encode(content).decode()
-        return (f'<span class="scroll" style="display:block"><img alt="{html.escape(token.content)}" '
-                f'style="--width:{width / _DOTS_PER_REM:.1f}rem" src="data:image/png;base64,{data}"></span>')  # fmt: skip
+        style = f"--width:{width / _DOTS_PER_REM:.1f}rem"
+        return (f'<span class="scroll"><img alt="{html.escape(token.content)}" style="{style}" '
+                f'src="data:image/png;base64,{data}"></span>')  # fmt: skip
 
     renderer.add_render_rule("image", image)
     renderer.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')

@@ -1,5 +1,6 @@
 """Figures of scores and of the search. Each function returns a figure; nothing is written here."""
 
+import colorsys
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TIMES = "\N{MULTIPLICATION SIGN}"
 _MATCHED_STYLE, _VARIANT_STYLES = "--", (":", "-.")
 
 
@@ -32,8 +34,8 @@ def line_style(row: Row, rows: Sequence[Row]) -> str:
 
 def unit(task: str) -> str:
     """Axis label of a task's score, as in `Accuracy (%)`."""
-    return {"accuracy": "accuracy (%)", "matthews_correlation": "Matthews correlation × 100",
-            "pearson": "Pearson correlation × 100"}[TASKS[task].headline]  # fmt: skip
+    return {"accuracy": "accuracy (%)", "matthews_correlation": f"Matthews correlation {TIMES} 100",
+            "pearson": f"Pearson correlation {TIMES} 100"}[TASKS[task].headline]  # fmt: skip
 
 
 def label_ends(ax: "Axes", ends: Sequence[tuple[float, float, str, str]], size: float = 6.5) -> None:
@@ -63,15 +65,15 @@ def label_ends(ax: "Axes", ends: Sequence[tuple[float, float, str, str]], size: 
 def _beside(ax: "Axes"):
     from matplotlib.transforms import ScaledTranslation
 
-    return ax.transData + ScaledTranslation(4 / 72, 0, ax.figure.dpi_scale_trans)  # type: ignore[union-attr]
+    return ax.transData + ScaledTranslation(4 / 72, 0, ax.figure.dpi_scale_trans)
 
 
 def text_color(optimizer: str) -> str:
     """The optimizer's colour, darkened so that small text in it is legible on white."""
-    from matplotlib.colors import rgb_to_hsv, hsv_to_rgb, to_rgb, to_hex  # noqa: I001
+    from matplotlib.colors import to_hex, to_rgb
 
-    hue, saturation, value = rgb_to_hsv(to_rgb(color(optimizer)))
-    return str(to_hex(hsv_to_rgb((hue, min(1.0, saturation * 1.1), min(value, 0.62)))))
+    hue, saturation, value = colorsys.rgb_to_hsv(*to_rgb(color(optimizer)))
+    return to_hex(colorsys.hsv_to_rgb(hue, min(1.0, saturation * 1.1), min(value, 0.62)))
 
 
 def scores_figure(made: Study, *, with_paper: bool = False) -> "Figure":
@@ -94,11 +96,11 @@ def scores_figure(made: Study, *, with_paper: bool = False) -> "Figure":
             ax.set_axisbelow(True)
         for ax in axes[len(made.tasks) :]:
             ax.set_visible(False)
-        for ax in axes[:: columns]:
+        for ax in axes[::columns]:
             for text, row in zip(ax.get_yticklabels(), made.rows, strict=False):
                 text.set_color(text_color(row.optim))
-        fig.supxlabel("dev score × 100; a dot is a seed, the tick their median" + (", × the paper's median" if with_paper
-                      else ""), fontsize=8)  # fmt: skip
+        also = f", {TIMES} the paper's median" if with_paper else ""
+        fig.supxlabel(f"dev score {TIMES} 100; a dot is a seed, the tick their median{also}", fontsize=8)
     return fig
 
 
@@ -144,13 +146,14 @@ def _heatmap(ax: "Axes", s: Selection, scale: tuple[float, float]):
     from matplotlib.patches import Rectangle
 
     grid = s.points.pivot(index="weight_decay", columns="lr", values="median").sort_index()
-    diverged = s.points.pivot(index="weight_decay", columns="lr", values="diverged").reindex_like(grid)
+    diverged = s.points.pivot(index="weight_decay", columns="lr", values="diverged").reindex_like(grid).to_numpy()
+    values = grid.to_numpy(dtype=float)
     map_ = colormaps["cividis"].copy()
     map_.set_bad("#EFEFEF")
-    image = ax.imshow(grid.to_numpy(), cmap=map_, vmin=scale[0], vmax=scale[1], aspect="auto", origin="lower")
+    image = ax.imshow(values, cmap=map_, vmin=scale[0], vmax=scale[1], aspect="auto", origin="lower")
     for i, decay in enumerate(grid.index):
         for j, lr in enumerate(grid.columns):
-            value, lost = grid.iat[i, j], diverged.iat[i, j]
+            value, lost = values[i, j], diverged[i, j]
             dark = not math.isnan(value) and value < (scale[0] + scale[1]) / 2
             text = f"{value:.1f}" if not math.isnan(value) else ("diverged" if lost > 0 else "-")
             ax.text(j, i, text, ha="center", va="center", fontsize=6.5 if len(text) < 6 else 5.5,
@@ -159,8 +162,8 @@ def _heatmap(ax: "Axes", s: Selection, scale: tuple[float, float]):
                 ax.add_patch(Rectangle((j - 0.47, i - 0.44), 0.94, 0.88, fill=False, linewidth=1.8, edgecolor="white"))
                 ax.add_patch(Rectangle((j - 0.47, i - 0.44), 0.94, 0.88, fill=False, linewidth=0.9,
                                        edgecolor="#C00000"))  # fmt: skip
-    ax.set_xticks(range(len(grid.columns)), [rate(v) for v in grid.columns])
-    ax.set_yticks(range(len(grid.index)), [rate(v) for v in grid.index])
+    ax.set_xticks(range(len(grid.columns)), [rate(float(v)) for v in grid.columns])
+    ax.set_yticks(range(len(grid.index)), [rate(float(v)) for v in grid.index])
     ax.set_xlabel("learning rate")
     ax.set_ylabel("weight decay")
     ax.set_title(s.row.label, color=text_color(s.row.optim))
@@ -188,7 +191,7 @@ def expected_best_figure(found: Sequence[Selection]) -> "Figure":
             ax.set_title(TASKS[task].title)
             ax.set_ylabel(unit(task))
             ax.set_xlabel("runs tried")
-            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.locator_params(axis="x", integer=True)
             label_ends(ax, ends)
         for ax in axes[len(tasks) :]:
             ax.set_visible(False)

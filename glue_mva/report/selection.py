@@ -114,8 +114,8 @@ def selection_markdown(found: list[Selection]) -> str:
     header = ["Task", "Method", "Points", "lr", "Weight decay", "Search score", "Final median", "Search - final",
               "Expected flattery", "Best of 1, half, all runs"]  # fmt: skip
     text = markdown_table(header, body, "ll" + "r" * 8)
-    warnings = [f"- {TASKS[s.task].title}, {s.row.label}: the chosen {' and '.join(s.edges)} that was searched; a better "
-                "point may lie outside\n" for s in found if s.edges]  # fmt: skip
+    warnings = [f"- {TASKS[s.task].title}, {s.row.label}: the chosen {' and '.join(s.edges)} that was searched; "
+                "a better point may lie outside\n" for s in found if s.edges]  # fmt: skip
     return text + (f"\nAt the edge of the grid:\n\n{''.join(warnings)}" if warnings else "")
 
 

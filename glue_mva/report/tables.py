@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glue_mva import paper
-from glue_mva.report.aggregate import Row, Study, missing_reason
+from glue_mva.report.aggregate import MATCHED_SIGN, Row, Study, missing_reason
 from glue_mva.report.comparisons import Pair
 from glue_mva.report.stats import standard_error
 from glue_mva.report.text import count, error, interval, markdown_table, number, p_value, score, signed
@@ -150,8 +150,7 @@ def table3_markdown(table: Table3) -> str:
 
 
 def table3_csv(table: Table3) -> str:
-    """One line per method and one column per task, as printed; then median, standard error, seeds and reason in full
-    precision are in `cells.csv`."""
+    """One line per method and one column per task, as printed; `cells.csv` has the numbers in full precision."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["Method", *_headings(table)])
@@ -163,12 +162,13 @@ def table3_csv(table: Table3) -> str:
 
 
 _TEX_ESCAPES = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-                "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "η′": r"$\eta'$"}  # fmt: skip
+                "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
 
 
 def tex(text: str) -> str:
     """Plain text -> LaTeX text."""
-    return "".join(_TEX_ESCAPES.get(c, c) for c in text.replace("η′", "\0")).replace("\0", _TEX_ESCAPES["η′"])
+    parts = text.split(MATCHED_SIGN)
+    return r"$\eta'$".join("".join(_TEX_ESCAPES.get(c, c) for c in part) for part in parts)
 
 
 def table3_tex(table: Table3) -> str:

@@ -25,6 +25,7 @@ def make_record(
     model_name: str = "FacebookAI/roberta-base",
     curves: bool = True,
     partial: bool = False,
+    points: int = 20,
     **config: Any,
 ) -> RunRecord:
     """A valid record with this score at its best epoch; `config` are fields of `RunConfig`."""
@@ -48,7 +49,7 @@ def make_record(
         last_score=None if score is None else score - 1,
         epochs=history,
         majority={f"{split}/{spec.headline}": 0.0 if spec.headline != "accuracy" else 0.5},
-        curves=make_curves(resolved) if curves else {},
+        curves=make_curves(resolved, points) if curves else {},
         schedule={"total_steps": UPDATES, "warmup_steps": 4, "max_steps": UPDATES, "steps_per_epoch": UPDATES // 4},
         data={"source": "hub", "rows": {"train": spec.rows["train"], split: spec.rows[spec.eval_splits[0]]},
               "official_rows": spec.rows, "partial": partial, "digest": digest},
@@ -62,7 +63,7 @@ def make_record(
     )  # fmt: skip
 
 
-def make_curves(config: RunConfig, points: int = 20) -> dict[str, list[float | None]]:
+def make_curves(config: RunConfig, points: int) -> dict[str, list[float | None]]:
     """Plausible curves of a run: a falling loss, and a step size that follows the schedule."""
     assert config.lr is not None
     rng = np.random.default_rng(config.seed)

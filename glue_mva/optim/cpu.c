@@ -8,6 +8,13 @@
 
 #define TINY 0x1p-126f /* maxva.TINY */
 
+/* No two of the tensors overlap. Compilers lose `restrict` when they inline, and would not vectorise. */
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 typedef struct {
     int64_t numel;
     float *restrict param;
@@ -47,6 +54,7 @@ static inline __attribute__((always_inline)) void update(const Tensors *x, const
     const float momentum = (float)c->one_minus_beta1, second = (float)c->one_minus_beta2;
     const float eps = (float)c->eps, sign = (float)c->sign;
 
+    INDEPENDENT
     for (int64_t i = start; i < stop; i++) {
         const float g = sign * grad[i];
         float v;

@@ -105,7 +105,7 @@ def _call(optimizer: "Base", slots: list[Slot], c: Constants) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _pool(pid: int, threads: int) -> ThreadPoolExecutor:
-    """Threads of this process; ctypes releases the interpreter lock. OpenMP would bring a second runtime beside torch's."""
+    """Threads of this process (ctypes releases the interpreter lock). OpenMP would be a second runtime beside torch's."""
     return ThreadPoolExecutor(threads, thread_name_prefix=f"glue-mva-{pid}")
 
 

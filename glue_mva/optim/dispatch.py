@@ -31,9 +31,8 @@ def run(
 
         cuda.step(optimizer, group, params, grads, steps, states)
         return
-    if getattr(optimizer, "found_inf", None) is not None or getattr(optimizer, "grad_scale", None) is not None:
-        if not _unscale_(optimizer, grads):
-            return
+    if not _unscale_(optimizer, grads):
+        return
     slots = optimizer.slots(group, params, grads, steps, states)
     step = {"cpu": cpu.step, "foreach": foreach.step, "for-loop": loop.step}[name]
     step(optimizer, slots, optimizer.constants(group))

@@ -3,7 +3,7 @@
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,8 +84,6 @@ def installed() -> dict[str, str]:
 def _write(result: page.Page, out: Path) -> None:
     (out / FIGURES).mkdir()
     for name, figure, text in _figures(result.made, result.searches, result.table.with_paper):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out: the two files need not do it again
         save_figure(figure, out / FIGURES / name)
         result.figures[name] = text
     (out / "table3.md").write_text(tables.table3_markdown(result.table), encoding="utf-8")
@@ -106,23 +104,22 @@ def _write_csv(frame: pd.DataFrame, path: Path) -> None:
     frame.to_csv(path, index=False, float_format="%.8g")
 
 
-def _figures(made: Study, searches: list[Selection], with_paper: bool) -> "list[tuple[str, Figure, str]]":
-    """(name, figure, what it shows) of every figure that there is something to draw for."""
+def _figures(made: Study, searches: list[Selection], with_paper: bool) -> "Iterator[tuple[str, Figure, str]]":
+    """(name, figure, what it shows) of every figure that there is something to draw for, one at a time."""
     paper = ", and the paper's medians" if with_paper else ""
     scores = plots.scores_figure(made, with_paper=with_paper)
-    drawn: list[tuple[str, Figure, str]] = [("scores", scores, f"Score of every final seed{paper}")]
+    yield "scores", scores, f"Score of every final seed{paper}"
     for task in made.tasks:
         title = TASKS[task].title
         if found := [s for s in searches if s.task == task]:
             text = f"{title}: median search score by learning rate and weight decay"
-            drawn.append((f"heatmap-{task}", plots.heatmap_figure(found), text))
+            yield f"heatmap-{task}", plots.heatmap_figure(found), text
         if (figure := curves.curves_figure(made, task)) is not None:
             text = f"{title}: training loss, dev score and average step size against updates"
-            drawn.append((f"curves-{task}", figure, text))
+            yield f"curves-{task}", figure, text
     if any(len(s.best_of) for s in searches):
         figure = plots.expected_best_figure(searches)
-        drawn.append(("expected-best", figure, "Expected best search score against runs tried"))
-    return drawn
+        yield "expected-best", figure, "Expected best search score against runs tried"
 
 
 def _replace(new: Path, out: Path) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_mva.report.aggregate import Row, Study
-from glue_mva.report.plots import label_ends, line_style, text_color, unit
-from glue_mva.style import TEXT_WIDTH, color, figure_style, marker, new_figure
+from glue_mva.report.plots import label_ends, line_style, longest, panels, text_color, unit
+from glue_mva.style import TEXT_WIDTH, color, figure_style, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,8 +31,11 @@ class Band:
 
 
 _TRAINING = {"loss": "training loss", "step_size": "average step size"}
-_BETA = {"beta_mean": "mean of $\\beta_t$", "beta_at_min": "share at $\\beta_{2,min}$",
-         "beta_at_max": "share at $\\beta_{2,max}$"}  # fmt: skip
+_BETA = {
+    "beta_mean": "mean of \N{GREEK SMALL LETTER BETA}\N{LATIN SUBSCRIPT SMALL LETTER T}",
+    "beta_at_min": "share at beta2_min",
+    "beta_at_max": "share at beta2_max",
+}
 
 
 def band(curves: list[tuple[Floats, Floats]]) -> Band | None:
@@ -69,27 +72,26 @@ def cell_band(made: Study, task: str, row: Row, name: str) -> Band | None:
 def curves_figure(made: Study, task: str) -> "Figure | None":
     """Figure 5 for one task; `None` where no final run has a curve."""
     names = ["loss", "dev_score", "step_size"]
-    panels: dict[str, list[tuple[Row, Band]]] = {}
+    drawn: dict[str, list[tuple[Row, Band]]] = {}
     for name in (*names, *_BETA):
-        panels[name] = [(row, b) for row in made.rows if (b := cell_band(made, task, row, name)) is not None]
-    if not panels["loss"] and not panels["dev_score"]:
+        drawn[name] = [(row, b) for row in made.rows if (b := cell_band(made, task, row, name)) is not None]
+    if not drawn["loss"] and not drawn["dev_score"]:
         return None
-    has_beta = any(panels[n] for n in _BETA)
+    has_beta = any(drawn[n] for n in _BETA)
     shown = names + (list(_BETA) if has_beta else [])
     with figure_style():
-        fig = new_figure(TEXT_WIDTH, 2.05 * (len(shown) // 3))
-        axes = fig.subplots(len(shown) // 3, 3, squeeze=False).ravel()
+        fig, axes = panels(len(shown), 3, TEXT_WIDTH, 2.0, left=0.5, right=0.06 + 0.055 * longest(made.rows), top=0.15)
         for ax, name in zip(axes, shown, strict=True):
-            _draw(ax, panels[name], made.rows, points=name == "dev_score")
+            _draw(ax, drawn[name], made.rows, points=name == "dev_score")
             ax.set_ylabel((_TRAINING | _BETA).get(name, f"dev {unit(task)}"))
             ax.set_xlabel("updates")
             if name == "step_size":
-                ax.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
+                ax.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
         for ax, name in zip(axes, shown, strict=True):
             if name == "step_size":  # all lines end at 0, so their names stand in the empty corner
                 ax.legend(loc="upper right", fontsize=6, handlelength=1.8, labelspacing=0.25, borderaxespad=0)
                 continue
-            ends = [(float(b.step[-1]), float(b.mean[-1]), r.label, text_color(r.optim)) for r, b in panels[name]]
+            ends = [(float(b.step[-1]), float(b.mean[-1]), r.label, text_color(r.optim)) for r, b in drawn[name]]
             label_ends(ax, ends, size=6)
     return fig
 

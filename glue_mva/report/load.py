@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from glue_mva.config import EXECUTION_FIELDS, RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
+from glue_mva.optim.registry import get_optimizer
 from glue_mva.recipes import resolve
 from glue_mva.record import PREDICTIONS_FILE, RECORD_FILE, RecordError, RunRecord, read_record
 from glue_mva.tasks import TASKS, get_task
@@ -58,55 +59,73 @@ def load_runs(folder: Path, where: Sequence[str] = ()) -> Runs:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of runs")
-    records: list[tuple[Path, RunRecord]] = []
+    wanted = _conditions(where)
     broken: list[str] = []
-    paths = sorted(folder.rglob(RECORD_FILE))
-    for path in paths:
+    found: list[_Read] = []
+    number = 0
+    for path in sorted(folder.rglob(RECORD_FILE)):
         try:
-            records.append((path.parent, read_record(path)))
+            record = read_record(path)
         except RecordError as error:
             broken.append(str(error).replace(f"{folder}/", ""))
-    if not records:
+            continue
+        number += 1
+        config = _filled(record.config)
+        if all(config.get(key) == value for key, value in wanted.items()):
+            found.append(_Read(_row(record, config, path.parent), _curves(record), record.environment, config))
+    if not number:
         reason = f"; {broken[0]}" if broken else f": looked for {RECORD_FILE} in it and below"
         raise UsageError(f"{folder}: no record that can be read{reason}")
-    records = _conditions(records, where, folder)
+    if not found:
+        raise UsageError(f"{folder}: none of {number} records meets --where {' '.join(where)}")
     runs = Runs(pd.DataFrame())
     if broken:
         runs.notes.append(_listed(f"{_count(len(broken), 'record')} could not be read and left out", broken))
-    rows = []
-    for path, record in _without_duplicates(records, runs.notes):
-        rows.append(_row(record, path))
-        runs.curves[record.run_id] = _curves(record)
-        runs.environments[record.run_id] = record.environment
-        runs.configs[record.run_id] = _filled(record.config)
-    runs.table = pd.DataFrame(rows).set_index("run_id", drop=False)
+    kept = _without_duplicates(found, runs.notes)
+    runs.table = pd.DataFrame([read.row for read in kept]).set_index("run_id", drop=False)
+    for read in kept:
+        run_id = read.row["run_id"]
+        runs.curves[run_id], runs.environments[run_id], runs.configs[run_id] = (
+            read.curves,
+            read.environment,
+            read.config,
+        )
     return runs
 
 
-def _conditions(records: list[tuple[Path, RunRecord]], where: Sequence[str], folder: Path) -> list:
+class _Read(NamedTuple):
+    """What is kept of one record."""
+
+    row: dict[str, Any]
+    curves: Curves
+    environment: dict[str, Any]
+    config: dict[str, Any]
+
+
+def _conditions(where: Sequence[str]) -> dict[str, Any]:
     wanted = parse_assignments(list(where))
     for key, value in wanted.items():
         if key not in RunConfig.model_fields:
             raise UsageError(f"--where {key}={value}: no such key of a run{nearest(key, RunConfig.model_fields)}")
         if key == "task":
             wanted[key] = get_task(str(value)).name
-    kept = [(p, r) for p, r in records if all(r.config.get(k) == v for k, v in wanted.items())]
-    if not kept:
-        raise UsageError(f"{folder}: none of {len(records)} records meets --where {' '.join(where)}")
-    return kept
+        if key == "optim":
+            wanted[key] = get_optimizer(str(value)).name
+    return wanted
 
 
-def _without_duplicates(records: list[tuple[Path, RunRecord]], notes: list[str]) -> list[tuple[Path, RunRecord]]:
+def _without_duplicates(found: list[_Read], notes: list[str]) -> list[_Read]:
     """One record per run_id: folders of several machines may hold a run twice. The latest finished one counts."""
-    best: dict[str, tuple[Path, RunRecord]] = {}
+    best: dict[str, _Read] = {}
     disagreeing = []
-    for path, record in records:
-        other = best.get(record.run_id)
-        if other is not None and other[1].score != record.score:
-            disagreeing.append(record.run_id)
-        if other is None or _rank(record) > _rank(other[1]):
-            best[record.run_id] = (path, record)
-    if doubled := len(records) - len(best):
+    for read in found:
+        run_id = read.row["run_id"]
+        other = best.get(run_id)
+        if other is not None and not np.array_equal(other.row["score"], read.row["score"], equal_nan=True):
+            disagreeing.append(run_id)
+        if other is None or _rank(read) > _rank(other):
+            best[run_id] = read
+    if doubled := len(found) - len(best):
         notes.append(f"{_count(doubled, 'record')} of a run that lies here twice: each run counts once, the latest")
     if disagreeing:
         notes.append(_listed("copies of one run with different scores, the latest counts", disagreeing))
@@ -122,12 +141,12 @@ def _filled(config: dict[str, Any]) -> dict[str, Any]:
         return config
 
 
-def _rank(record: RunRecord) -> tuple[bool, str]:
-    return record.is_finished, record.created
+def _rank(read: _Read) -> tuple[bool, str]:
+    return read.row["status"] in ("ok", "diverged"), read.row["created"]
 
 
-def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
-    config, execution, data, model = _filled(record.config), record.execution, record.data, record.model
+def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    execution, data, model = record.execution, record.data, record.model
     task = get_task(config["task"])
     split = dev_split(task.name, record.epochs)
     rows, official = data.get("rows") or {}, data.get("official_rows") or task.rows

@@ -68,6 +68,11 @@ def _beside(ax: "Axes"):
     return ax.transData + ScaledTranslation(4 / 72, 0, ax.figure.dpi_scale_trans)
 
 
+def longest(rows: Sequence[Row]) -> int:
+    """Length of the longest label, in characters."""
+    return max(len(row.label) for row in rows)
+
+
 def text_color(optimizer: str) -> str:
     """The optimizer's colour, darkened so that small text in it is legible on white."""
     from matplotlib.colors import to_hex, to_rgb
@@ -76,31 +81,57 @@ def text_color(optimizer: str) -> str:
     return to_hex(colorsys.hsv_to_rgb(hue, min(1.0, saturation * 1.1), min(value, 0.62)))
 
 
+def panels(count: int, columns: int, width: float, height: float, *, left: float = 0.55, right: float = 0.1,
+           bottom: float = 0.42, top: float = 0.25, gap: float | None = None,
+           last: float = 0.0) -> "tuple[Figure, list[Axes]]":  # fmt: skip
+    """A figure of `count` equal panels in rows of `columns`. All sizes are inches, so that panels of several figures are
+    alike and nothing is moved after it was drawn.
+
+    Args:
+        width, height: of the whole figure, and of one panel with its margins.
+        left, right, bottom, top: margins of each panel, for its labels.
+        gap: left margin of the panels after the first in a row, where they share its labels.
+        last: further margin at the right of the figure.
+    """
+    columns = min(columns, count)
+    lines = math.ceil(count / columns)
+    fig = new_figure(width, lines * height)
+    fig.set_layout_engine("none")
+    inner = left if gap is None else gap
+    panel = (width - last - left - right - (columns - 1) * (inner + right)) / columns
+    axes = []
+    for place in range(count):
+        line, column = divmod(place, columns)
+        x = left + column * (panel + right + inner)
+        y = (lines - 1 - line) * height + bottom
+        box = (x / width, y / (lines * height), panel / width, (height - bottom - top) / (lines * height))
+        axes.append(fig.add_axes(box))
+    return fig, axes
+
+
 def scores_figure(made: Study, *, with_paper: bool = False) -> "Figure":
     """Every final seed's score, one panel per task, one line per row; a tick is the median."""
-    columns = min(4, len(made.tasks))
-    lines = math.ceil(len(made.tasks) / columns)
+    height = 0.72 + 0.17 * len(made.rows)
+    names = 0.15 + 0.07 * longest(made.rows)
     with figure_style():
-        fig = new_figure(TEXT_WIDTH if columns > 2 else 3.4, lines * (0.62 + 0.17 * len(made.rows)) + 0.1)
-        axes = np.atleast_1d(fig.subplots(lines, columns, squeeze=False, sharey=True)).ravel()
-        for ax, task in zip(axes, made.tasks, strict=False):
+        fig, axes = panels(len(made.tasks), 4, TEXT_WIDTH if len(made.tasks) > 2 else 4.5, height, left=names, gap=0.08)
+        for place_of_task, (ax, task) in enumerate(zip(axes, made.tasks, strict=True)):
             for place, row in enumerate(made.rows):
                 _one_row_of_scores(ax, made, task, row, place, with_paper)
             ax.set_title(TASKS[task].heading)
-            ax.set_yticks(range(len(made.rows)), [row.label for row in made.rows])
+            named = place_of_task % 4 == 0
+            ax.set_yticks(range(len(made.rows)), [row.label if named else "" for row in made.rows])
             ax.set_ylim(len(made.rows) - 0.4, -0.6)
             ax.locator_params(axis="x", nbins=4)
             ax.margins(x=0.12)
             ax.tick_params(axis="y", length=0)
             ax.grid(axis="x", color="#E4E4E4", linewidth=0.5)
             ax.set_axisbelow(True)
-        for ax in axes[len(made.tasks) :]:
-            ax.set_visible(False)
-        for ax in axes[::columns]:
             for text, row in zip(ax.get_yticklabels(), made.rows, strict=False):
                 text.set_color(text_color(row.optim))
         also = f", {TIMES} the paper's median" if with_paper else ""
-        fig.supxlabel(f"dev score {TIMES} 100; a dot is a seed, the tick their median{also}", fontsize=8)
+        fig.text(0.5, 0.05 / fig.get_figheight(), f"dev score {TIMES} 100; a dot is a seed, the tick their median{also}",
+                 ha="center", fontsize=7)  # fmt: skip
     return fig
 
 
@@ -122,22 +153,19 @@ def _one_row_of_scores(ax: "Axes", made: Study, task: str, row: Row, place: int,
 def heatmap_figure(found: Sequence[Selection]) -> "Figure":
     """Median search score of every lr x weight decay of one task, one panel per row on a common colour scale."""
     columns = min(2, len(found))
-    lines = math.ceil(len(found) / columns)
     medians = np.concatenate([s.points["median"].dropna().to_numpy() for s in found])
     decays = max(s.points["weight_decay"].nunique() for s in found)
     scale = (np.quantile(medians, 0.1), medians.max()) if len(medians) else (0.0, 1.0)
     with figure_style():
-        fig = new_figure(TEXT_WIDTH if columns > 1 else 3.9, lines * (0.72 + 0.24 * decays) + 0.15)
-        axes = fig.subplots(lines, columns, squeeze=False).ravel()
-        image = None
-        for ax, selection in zip(axes, found, strict=False):
+        width = TEXT_WIDTH if columns > 1 else 3.9
+        fig, axes = panels(len(found), 2, width, 0.72 + 0.24 * decays, right=0.08, last=0.72)
+        for ax, selection in zip(axes, found, strict=True):
             image = _heatmap(ax, selection, scale)
-        for ax in axes[len(found) :]:
-            ax.set_visible(False)
-        if image is not None:
-            bar = fig.colorbar(image, ax=list(axes), extend="min", fraction=0.03, pad=0.01, aspect=25)
-            bar.set_label(f"{TASKS[found[0].task].title} {unit(found[0].task)}", fontsize=7)
-            bar.ax.tick_params(labelsize=6.5)
+        height = fig.get_figheight()
+        rail = fig.add_axes((1 - 0.62 / width, 0.42 / height, 0.1 / width, 1 - 0.67 / height))
+        bar = fig.colorbar(image, cax=rail, extend="min")
+        bar.set_label(f"{TASKS[found[0].task].title} {unit(found[0].task)}", fontsize=7)
+        rail.tick_params(labelsize=6.5)
     return fig
 
 
@@ -175,13 +203,10 @@ def _heatmap(ax: "Axes", s: Selection, scale: tuple[float, float]):
 def expected_best_figure(found: Sequence[Selection]) -> "Figure":
     """Expected best score against the number of search runs tried, one panel per task (Dodge et al. 2019)."""
     tasks = list(dict.fromkeys(s.task for s in found))
-    columns = min(2, len(tasks))
-    lines = math.ceil(len(tasks) / columns)
     rows = list(dict.fromkeys(s.row for s in found))
     with figure_style():
-        fig = new_figure(3.5 * columns, 1.75 * lines)
-        axes = fig.subplots(lines, columns, squeeze=False).ravel()
-        for ax, task in zip(axes, tasks, strict=False):
+        fig, axes = panels(len(tasks), 2, 3.5 * min(2, len(tasks)), 1.75, right=0.1 + 0.065 * longest(rows))
+        for ax, task in zip(axes, tasks, strict=True):
             ends = []
             for s in (s for s in found if s.task == task and len(s.best_of)):
                 tried = np.arange(1, len(s.best_of) + 1)
@@ -193,8 +218,6 @@ def expected_best_figure(found: Sequence[Selection]) -> "Figure":
             ax.set_xlabel("runs tried")
             ax.locator_params(axis="x", integer=True)
             label_ends(ax, ends)
-        for ax in axes[len(tasks) :]:
-            ax.set_visible(False)
     return fig
 
 

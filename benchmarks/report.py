@@ -3,7 +3,7 @@
     python benchmarks/report.py
 
 8 tasks x 4 optimizers x 24 points x 4 seeds (protocol `grid`), with curves of 100 points, and predictions on 1,000 rows
-for the runs at the chosen points. The command runs as a process of its own; everything it does counts, imports included.
+for the runs at the chosen points. The command runs as a process of its own; all it does counts, imports included.
 """
 
 import resource

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from glue_mva.report.stats import LEVEL
 
 Floats = NDArray[np.float64]
-RESAMPLES = 10_000
+RESAMPLES = 5_000
 _WEIGHTS_PER_CHUNK = 4_000_000
 """Weights held at once: 32 MB."""
 

@@ -82,10 +82,10 @@ def text_color(optimizer: str) -> str:
 
 
 def panels(count: int, columns: int, width: float, height: float, *, left: float = 0.55, right: float = 0.1,
-           bottom: float = 0.42, top: float = 0.25, gap: float | None = None,
-           last: float = 0.0) -> "tuple[Figure, list[Axes]]":  # fmt: skip
-    """A figure of `count` equal panels in rows of `columns`. All sizes are inches, so that panels of several figures are
-    alike and nothing is moved after it was drawn.
+           bottom: float = 0.42, top: float = 0.25, gap: float | None = None, last: float = 0.0,
+           ) -> "tuple[Figure, list[Axes]]":  # fmt: skip
+    """A figure of `count` equal panels in rows of `columns`. All sizes are inches, so that panels of several figures
+    are alike and nothing is moved after it was drawn.
 
     Args:
         width, height: of the whole figure, and of one panel with its margins.
@@ -129,9 +129,9 @@ def scores_figure(made: Study, *, with_paper: bool = False) -> "Figure":
             ax.set_axisbelow(True)
             for text, row in zip(ax.get_yticklabels(), made.rows, strict=False):
                 text.set_color(text_color(row.optim))
-        also = f", {TIMES} the paper's median" if with_paper else ""
-        fig.text(0.5, 0.05 / fig.get_figheight(), f"dev score {TIMES} 100; a dot is a seed, the tick their median{also}",
-                 ha="center", fontsize=7)  # fmt: skip
+        text = f"dev score {TIMES} 100; a dot is a seed, the tick their median"
+        text += f", {TIMES} the paper's median" if with_paper else ""
+        fig.text(0.5, 0.05 / fig.get_figheight(), text, ha="center", fontsize=7)
     return fig
 
 

@@ -168,7 +168,7 @@ class Flattery:
     """Taking all cells for equally good: the most it can be."""
 
 
-def flattery(cell_scores: ArrayLike, noise: float, draws: int = 20_000) -> Flattery:
+def flattery(cell_scores: ArrayLike, noise: float, draws: int = 5_000) -> Flattery:
     """Expected (score of the best cell as observed) - (its true score), from noise in the scores alone.
 
     Args:

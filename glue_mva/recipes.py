@@ -20,7 +20,7 @@ class Recipe:
 
     title: str
     values: Mapping[str, Any]
-    """Field -> value; the same for every task."""
+    """Field -> value; the same for every task. A field that is not here stays as the checkpoint has it."""
 
     def for_run(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
         """Field -> (value, where it comes from) for one task and optimizer."""
@@ -55,8 +55,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "hf": Recipe(
         "recipe hf (defaults of Hugging Face's run_glue example)",
-        {"num_train_epochs": 3.0, "max_grad_norm": 1.0, "max_length": 128, "hidden_dropout": 0.1,
-         "attention_dropout": 0.1, "classifier_dropout": 0.1, "decay_all_parameters": False, "scale_targets": False,
+        {"num_train_epochs": 3.0, "max_grad_norm": 1.0, "max_length": 128, "decay_all_parameters": False, "scale_targets": False,
          "lr": 5e-5, "weight_decay": 0.0, "train_batch_size": 8, "warmup_ratio": 0.0},
     ),
 }  # fmt: skip

@@ -111,12 +111,12 @@ def mean_loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | N
 
     Args:
         outputs: model output with `logits` (rows, classes) or (rows, 1).
-        labels: (rows,) class numbers or targets.
+        labels: (rows,) class numbers, -1 for a row without a label, or targets.
         num_items_in_batch: rows of the whole update, over accumulation steps and devices; `None` means these rows.
     """
     logits = outputs["logits"].float()
     if labels.is_floating_point():
         total = torch.nn.functional.mse_loss(logits.reshape(labels.shape), labels.float(), reduction="sum")
     else:
-        total = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        total = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
     return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)

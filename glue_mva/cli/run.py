@@ -79,6 +79,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def _execute(config: RunConfig) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make two runs on one machine crawl
     from rich.console import Console
 
     from glue_mva.recipes import resolve

@@ -1,0 +1,153 @@
+"""Real GLUE files, and files with one thing wrong."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict
+from transformers import AutoTokenizer
+
+from glue_mva import data
+from glue_mva.config import RunConfig
+from glue_mva.data import encode, load_task, split_holdout
+from glue_mva.errors import UsageError
+from glue_mva.identity import DEMO_MODEL, model_path
+from glue_mva.tasks import get_task
+
+ROWS = {  # counted with `wc -l` by whoever laid the files there: see ../shared/glue/README.md
+    "cola": (8551, 1043), "sst2": (67349, 872), "mrpc": (3668, 408), "stsb": (5749, 1500), "rte": (2490, 277),
+    "wnli": (635, 71), "qnli": (10475, 5463), "mnli": (8000, 1000), "qqp": (20000, 3496),
+}  # fmt: skip
+
+
+def config(task, source, **values):
+    return RunConfig(task=task, optim="adam", data=str(source), **values)
+
+
+@pytest.mark.parametrize("task", ROWS)
+def test_every_official_file_is_read_whole(task, glue):
+    loaded = load_task(config(task, glue))
+    assert (loaded.info["rows"]["train"], next(iter(loaded.evaluation.values())).num_rows) == ROWS[task]
+    assert loaded.info["partial"] == (task in ("qnli", "mnli", "qqp"))
+
+
+def test_first_rows_are_what_the_files_say(glue):
+    cola = load_task(config("cola", glue)).train[0]
+    assert (cola["sentence"], cola["label"]) == (
+        "Our friends won't buy this analysis, let alone the next one we propose.", 1)  # fmt: skip
+    mrpc = load_task(config("mrpc", glue)).train[0]  # behind a byte-order mark, with quotes that are only characters
+    assert mrpc["label"] == 1 and '" the witness "' in mrpc["sentence1"]
+    rte = load_task(config("rte", glue)).train[0]
+    assert rte["label"] == 1  # not_entailment
+    mnli = load_task(config("mnli", glue))
+    assert mnli.train[0]["hypothesis"].startswith("Everyone really likes") and mnli.train[0]["label"] == 1
+    assert list(mnli.evaluation) == ["validation_matched", "validation_mismatched"]
+    stsb = load_task(config("stsb", glue)).evaluation["validation"][0]
+    assert stsb["label"] == 5.0
+    ax = load_task(config("ax", glue, num_train_epochs=0))
+    assert ax.train is None and set(ax.evaluation["test"]["label"]) == {-1}
+
+
+def broken(tmp_path, glue, name, change) -> Path:
+    shutil.copytree(f"{glue}/{name}", tmp_path / name)
+    path = tmp_path / name / "train.tsv"
+    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    change(lines)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "task, name, change, words",
+    [
+        ("rte", "RTE", lambda x: x.__setitem__(6, x[6] + "\textra"), ["train.tsv, line 7", "5 columns where 4"]),
+        ("rte", "RTE", lambda x: x.__setitem__(2, x[2].rpartition("\t")[0] + "\tmaybe"), ["line 3", "'maybe'"]),
+        ("rte", "RTE", lambda x: x.__setitem__(0, "index\ta\tb\tlabel"), ["no column 'sentence1'"]),
+        ("stsb", "STS-B", lambda x: x.__setitem__(1, x[1].rpartition("\t")[0] + "\t7.5"), ["line 2", "'7.5'", "0..5"]),
+        ("cola", "CoLA", lambda x: x.__setitem__(0, x[0].replace("\t1\t", "\t2\t")), ["line 1", "'2'"]),
+        ("rte", "RTE", lambda x: x.__delitem__(slice(1, None)), ["no rows"]),
+    ],
+)
+def test_a_malformed_file_stops_with_its_place(tmp_path, glue, task, name, change, words):
+    folder = broken(tmp_path, glue, name, change)
+    with pytest.raises(UsageError) as error:
+        load_task(config(task, folder))
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_a_folder_without_the_task_says_what_is_there(tmp_path):
+    (tmp_path / "SST-2").mkdir()
+    with pytest.raises(UsageError, match=r"looked for a folder RTE, found SST-2"):
+        load_task(config("rte", tmp_path))
+    with pytest.raises(UsageError, match=r"no train\.tsv"):
+        load_task(config("sst2", tmp_path))
+    with pytest.raises(UsageError, match="not there"):
+        load_task(config("sst2", tmp_path / "nowhere"))
+
+
+def test_save_to_disk_is_the_same_data(tmp_path, glue):
+    loaded = load_task(config("wnli", glue))
+    DatasetDict(train=loaded.train, validation=loaded.evaluation["validation"]).save_to_disk(tmp_path / "wnli")
+    again = load_task(config("wnli", tmp_path))
+    assert again.info["digest"] == loaded.info["digest"]
+
+
+def test_demo_data_are_rows_of_the_real_ones(glue):
+    demo = load_task(RunConfig(task="qnli", optim="adam", data="demo"))
+    real = load_task(config("qnli", glue))
+    known = {(r["question"], r["sentence"], r["label"]) for r in real.train}
+    assert demo.train.num_rows == 2000
+    assert all((r["question"], r["sentence"], r["label"]) in known for r in demo.train)
+    assert sum(f.stat().st_size for f in data.DEMO_FOLDER.iterdir()) < 2**20
+    with pytest.raises(UsageError, match="qnli only"):
+        load_task(RunConfig(task="rte", optim="adam", data="demo"))
+
+
+def test_the_hub_out_of_reach_names_the_ways_out():
+    with pytest.raises(UsageError, match=r"--data DIR .* or --demo"):
+        load_task(RunConfig(task="rte", optim="adam"))
+
+
+def test_subsets_are_the_same_rows_for_every_seed(glue):
+    rows = [load_task(config("rte", glue, max_train_samples=50, seed=s)).train["idx"] for s in (1, 2)]
+    assert list(rows[0]) == list(rows[1]) == sorted(set(rows[0]))
+    assert len(rows[0]) == 50 and list(rows[0]) != list(range(50))
+
+
+def test_holdout_is_stratified_and_disjoint(glue):
+    loaded = load_task(config("cola", glue, holdout_fraction=0.2))
+    train, held = loaded.train, loaded.evaluation["holdout"]
+    assert not set(train["idx"]) & set(held["idx"]) and len(train) + len(held) == 8551
+    assert abs(np.mean(train["label"]) - np.mean(held["label"])) < 0.002
+    assert loaded.info["holdout"] and "validation" not in loaded.evaluation
+    with pytest.raises(UsageError, match="holdout_fraction"):
+        split_holdout(get_task("rte"), Dataset.from_dict({"label": [0, 1]}), 0.5, 0)
+
+
+def test_tokenized_once_by_several_threads(glue, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLUE_MVA_CACHE", str(tmp_path))
+    made = []
+    original = data._encode_to
+    monkeypatch.setattr(data, "_encode_to", lambda *a: (made.append(1), original(*a)))
+    split = load_task(config("wnli", glue)).train
+    tokenizer = AutoTokenizer.from_pretrained(model_path(DEMO_MODEL))
+    results = []
+    work = [
+        threading.Thread(target=lambda: results.append(encode(split, get_task("wnli"), tokenizer, 32)))
+        for _ in range(4)
+    ]
+    [t.start() for t in work], [t.join() for t in work]
+    assert len(made) == 1 and len(results) == 4
+    row = results[0][0]
+    text = tokenizer.decode(row["input_ids"])
+    assert text.startswith("[CLS] i stuck a pin through a carrot") and results[0].lengths.max() <= 32
+    assert row["token_type_ids"].sum() > 0  # the second sentence
+
+
+def test_targets_are_scaled(glue):
+    split = load_task(config("stsb", glue)).evaluation["validation"].select(range(20))
+    tokenizer = AutoTokenizer.from_pretrained(model_path(DEMO_MODEL))
+    scaled = encode(split, get_task("stsb"), tokenizer, 32, target_scale=0.2)
+    np.testing.assert_allclose(scaled.labels, np.asarray(split["label"]) / 5, rtol=1e-6)

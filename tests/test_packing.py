@@ -1,0 +1,142 @@
+"""Packed batches against padded ones, and the parts that packing is made of."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from glue_mva.attention import GroupedAttention, PackedLayout
+from glue_mva.dropout import CpuDropout, keep_mask, use_cpu_dropout
+from glue_mva.packing import FAMILIES, PackedCollator, round_up, use_packing
+
+LENGTHS = [5, 40, 33, 7, 60, 60, 12, 1]
+
+
+def rows_of(rng, lengths, types):
+    rows = [{"input_ids": rng.integers(200, 30000, n), "labels": np.int64(n % 2)} for n in lengths]
+    if types:
+        rows = [{**r, "token_type_ids": (np.arange(len(r["input_ids"])) > 3).astype(np.int64)} for r in rows]
+    return rows
+
+
+def padded(rows, pad_token_id):
+    longest = max(len(r["input_ids"]) for r in rows)
+    batch = {"labels": torch.tensor([r["labels"] for r in rows])}
+    for name, filler in (("input_ids", pad_token_id), ("token_type_ids", 0)):
+        if name in rows[0]:
+            batch[name] = torch.tensor([[*r[name], *[filler] * (longest - len(r[name]))] for r in rows])
+    mask = [[1] * len(r["input_ids"]) + [0] * (longest - len(r["input_ids"])) for r in rows]
+    return {**batch, "attention_mask": torch.tensor(mask)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_training_is_padded_training(family, tiny_models):
+    """50 updates in float32 without dropout: the losses agree to 1e-5."""
+    torch.manual_seed(0)
+    quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+    if family == "distilbert":
+        quiet = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_models[family], num_labels=2, **quiet).train()
+    packed = copy.deepcopy(model)
+    use_packing(packed)
+    collate, rng = PackedCollator(packed), np.random.default_rng(0)
+    optimizers = [torch.optim.AdamW(m.parameters(), lr=1e-3) for m in (model, packed)]
+    for _ in range(50):
+        rows = rows_of(rng, rng.integers(1, 64, 8), types=family in ("bert", "electra", "roberta"))
+        losses = []
+        batches = padded(rows, model.config.pad_token_id), collate(rows)
+        for m, batch, optimizer in zip((model, packed), batches, optimizers, strict=True):
+            loss = m(**batch).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def reference_attention(q, k, v, lengths, scale):
+    out, start = torch.zeros_like(q), 0
+    for n in lengths:
+        part = slice(start, start + n)
+        weights = torch.softmax(torch.einsum("qhd,khd->hqk", q[part], k[part]) * scale, -1)
+        out[part] = torch.einsum("hqk,khd->qhd", weights, v[part])
+        start += n
+    return out
+
+
+def test_grouped_attention_and_its_gradient():
+    torch.manual_seed(0)
+    total = sum(LENGTHS) + 6  # six tokens belong to no sequence
+    layout = PackedLayout.of(np.array(LENGTHS), torch.device("cpu"))
+    assert len(layout.groups) > 1 and any(g.bias is None for g in layout.groups)
+    inputs = [torch.randn(total, 3, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    weight = torch.randn(total, 3, 8, dtype=torch.float64)
+    results = []
+    for attention in (
+        lambda q, k, v: GroupedAttention.apply(q, k, v, layout, 0.0, 0.3),
+        lambda q, k, v: reference_attention(q, k, v, LENGTHS, 0.3),
+    ):
+        out = attention(*inputs)
+        results.append((out, *torch.autograd.grad((out * weight).sum(), inputs)))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert (results[0][0][-6:] == 0).all()
+
+
+def test_attention_dropout_is_unbiased_and_differentiates_its_own_mask():
+    torch.manual_seed(0)
+    layout = PackedLayout.of(np.array([20, 20]), torch.device("cpu"))
+    q, k, v = (torch.randn(40, 2, 4, dtype=torch.float64) for _ in range(3))
+    v.requires_grad_()
+    mean = torch.stack([GroupedAttention.apply(q, k, v, layout, 0.5, 0.5).detach() for _ in range(3000)]).mean(0)
+    torch.testing.assert_close(mean, reference_attention(q, k, v, [20, 20], 0.5).detach(), atol=0.08, rtol=0)
+    out = GroupedAttention.apply(q, k, v, layout, 0.5, 0.5)  # linear in v: <out, w> = <grad of it, v>
+    (grad,) = torch.autograd.grad((out * q).sum(), v)
+    torch.testing.assert_close((grad * v).sum(), (out * q).sum())
+
+
+def test_the_first_token_of_each_sequence_reaches_the_head(tiny_models):
+    """A batch says nothing of one row that depends on another."""
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_models["bert"]).eval()
+    use_packing(model)
+    collate, rows = PackedCollator(model), rows_of(np.random.default_rng(1), LENGTHS, types=True)
+    together = model(**collate(rows)).logits
+    alone = torch.cat([model(**collate([row])).logits for row in rows])
+    torch.testing.assert_close(together, alone)
+
+
+def test_an_unverified_family_is_refused(tiny_models):
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_models["albert"])
+    with pytest.raises(ValueError, match="albert"):
+        use_packing(model)
+
+
+def test_sizes_are_few_and_close():
+    sizes = {round_up(n) for n in range(1, 5000)}
+    assert len(sizes) < 140 and all(n <= round_up(n) < n + max(16, n / 8) for n in range(1, 5000))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.0])
+def test_dropout_masks(p):
+    torch.manual_seed(0)
+    keep = keep_mask((1001, 1003), p, torch.device("cpu"))
+    rate = 1 - keep.float().mean().item()
+    assert abs(rate - p) < 4 * (p * (1 - p) / keep.numel()) ** 0.5 + 1e-5
+    if p:
+        ones = CpuDropout(p)(torch.ones(1000, 1000))
+        assert ones.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)])
+        again = [(torch.manual_seed(3), keep_mask((50,), p, torch.device("cpu")))[1] for _ in range(2)]
+        assert torch.equal(*again)
+
+
+def test_every_dropout_of_a_model_is_replaced(tiny_models):
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_models["roberta"])
+    names = list(model.state_dict())
+    use_cpu_dropout(model)
+    kinds = {type(m) for m in model.modules() if isinstance(m, torch.nn.Dropout)}
+    assert kinds == {CpuDropout} and list(model.state_dict()) == names
+    model.eval()
+    assert torch.equal(CpuDropout(0.5).eval()(torch.ones(3)), torch.ones(3))

@@ -1,0 +1,293 @@
+"""Whole runs on real data: records, determinism, resuming, refusing."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import pipeline
+
+from glue_mva import RunConfig, metrics, run
+from glue_mva.errors import UsageError
+from glue_mva.record import read_record
+from glue_mva.runner import finished_record
+from glue_mva.tasks import TASKS
+from tests.tiny import CONFIGS
+
+NOT_THE_RESULT = ("created", "execution", "environment", "config")
+
+
+def config_of(task, glue, model, output, **values):
+    small = {"max_train_samples": 64, "max_eval_samples": 48, "max_length": 48, "num_train_epochs": 1.0, "lr": 1e-3}
+    return RunConfig(task=task, data=glue, model=model, output=str(output), **{"optim": "lamadam", **small, **values})
+
+
+def result(record):
+    """What must not change when the same run is made again: all but times, memory and paths."""
+    return {k: v for k, v in json.loads(record.to_json()).items() if k not in NOT_THE_RESULT}
+
+
+@pytest.mark.parametrize("task", [t for t in TASKS if t != "ax"])
+def test_every_task_runs_on_real_data(task, glue, tiny_models, tmp_path):
+    record = run(config_of(task, glue, tiny_models["roberta"], tmp_path))
+    stored = read_record(tmp_path / record.run_id)
+    assert stored.status == "ok" and stored.to_json() == record.to_json()
+    assert stored.data["partial"] and stored.execution["padding"] == "none"
+    headline = f"{next(iter(stored.data['rows'].keys() - {'train'}))}/{TASKS[task].headline}"
+    if task == "mnli":
+        headline = "validation_matched/accuracy"
+        assert "validation_mismatched/accuracy" in stored.epochs[0]["metrics"]
+    assert stored.score == pytest.approx(100 * stored.epochs[stored.best_epoch]["metrics"][headline])
+    assert set(stored.majority) <= set(stored.epochs[0]["metrics"])
+    split = headline.partition("/")[0]
+    with np.load(tmp_path / record.run_id / "predictions.npz") as arrays:
+        outputs, labels = arrays[f"{split}/best"], arrays[f"{split}/labels"]
+    again = metrics.compute(task, metrics.to_predictions(task, outputs), labels)
+    assert 100 * again[TASKS[task].headline] == pytest.approx(stored.score, abs=1e-4)
+    if task == "stsb":
+        assert labels.max() > 1.5  # on the original scale
+    assert not (tmp_path / record.run_id / "work").exists()
+    assert all(len(v) == len(stored.curves["step"]) > 0 for v in stored.curves.values())
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_every_family_trains(family, glue, tiny_models, tmp_path):
+    record = run(config_of("mrpc", glue, tiny_models[family], tmp_path, optim="madam", max_train_samples=32))
+    assert record.status == "ok" and record.model["model_type"] == family
+    verified = family not in ("albert", "deberta-v2", "modernbert")
+    assert record.execution["padding"] == ("none" if verified else "longest")
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_the_recipes_dropout_reaches_every_family(family, tiny_models):
+    from glue_mva.model import load_model
+    from glue_mva.recipes import resolve
+
+    config = resolve(RunConfig(task="rte", optim="adam", model=tiny_models[family], hidden_dropout=0.3))[0]
+    model = load_model(config)
+    head = [
+        m.p
+        for n, m in model.named_modules()
+        if isinstance(m, torch.nn.Dropout) and not n.startswith(model.base_model_prefix)
+    ]
+    body = {
+        m.p
+        for n, m in model.named_modules()
+        if isinstance(m, torch.nn.Dropout) and n.startswith(model.base_model_prefix)
+    }
+    assert set(head) <= {0.0}
+    assert 0.3 in body and body <= {0.3, 0.1, 0.0}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_real_weights_learn(glue, roberta_mini, tmp_path):
+    values = {"max_train_samples": 200, "lr": 2e-4, "num_train_epochs": 2.0, "logging_steps": 1}
+    record = run(config_of("mrpc", glue, roberta_mini, tmp_path, **values, hidden_dropout=0.0, attention_dropout=0.0))
+    losses = record.curves["loss"]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.05
+    assert record.model["architecture"] == "RobertaForSequenceClassification"
+
+
+def test_the_same_seed_gives_the_same_record_and_another_seed_another(glue, tiny_models, tmp_path):
+    records = [
+        run(config_of("rte", glue, tiny_models["bert"], tmp_path / name, seed=seed, num_train_epochs=2.0))
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert result(records[0]) == result(records[1])
+    assert records[0].curves["loss"] != records[2].curves["loss"]
+    a, b = (np.load(tmp_path / name / records[0].run_id / "predictions.npz") for name in "ab")
+    assert set(a) == set(b) and all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_a_finished_run_is_not_run_again(glue, tiny_models, tmp_path):
+    config = config_of("rte", glue, tiny_models["bert"], tmp_path)
+    first = run(config)
+    assert run(config).created == first.created and finished_record(config) is not None
+    assert finished_record(config.replace(force=True)) is None
+    (tmp_path / first.run_id / "record.json").write_text("{")
+    assert finished_record(config) is None and run(config).status == "ok"
+
+
+@pytest.mark.parametrize("wait", [0, 1, 2])
+def test_resuming_after_a_kill_gives_the_same_scores(wait, glue, tiny_models, tmp_path):
+    """Killed without warning after its `wait`-th checkpoint, and gone on with."""
+    values = {"num_train_epochs": 3.0, "max_train_samples": 160, "checkpoint_minutes": 0.0, "logging_steps": 4}
+    whole = run(config_of("rte", glue, tiny_models["roberta"], tmp_path / "whole", **values))
+    killed = config_of("rte", glue, tiny_models["roberta"], tmp_path / "killed", resume=True, **values)
+    work = tmp_path / "killed" / killed.run_id / "work"
+    code = f"from glue_mva import *; run(RunConfig(**{killed.model_dump()!r}))"
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    seen: set[Path] = set()
+    while child.poll() is None and len(seen) <= wait:
+        seen |= set(work.glob("checkpoint-*"))
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (work.parent / "record.json").exists()
+    record = run(killed)
+    assert result(record) == result(whole)
+    assert wait == 0 or record.execution["resumed_from_step"] >= 4
+
+
+def test_a_broken_checkpoint_is_passed_over(tmp_path):
+    from glue_mva.callbacks import last_checkpoint
+
+    for step, state in ((5, "{}"), (10, "{}"), (15, '{"global_s')):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+        (tmp_path / f"checkpoint-{step}" / "rng_state.pth").write_bytes(b"")
+    assert last_checkpoint(tmp_path, 1) == tmp_path / "checkpoint-10"
+    assert last_checkpoint(tmp_path, 2) is None  # made by one process
+    assert last_checkpoint(tmp_path / "none", 1) is None
+
+
+def test_a_diverged_run_is_recorded_as_diverged(glue, tiny_models, tmp_path):
+    record = run(
+        config_of("rte", glue, tiny_models["bert"], tmp_path, optim="torch.optim:SGD", lr=1e30, precision="fp32")
+    )
+    assert record.status == "diverged" and record.score is None and "not finite" in record.error
+    stored = read_record(tmp_path / record.run_id)
+    assert stored.status == "diverged" and stored.is_finished
+    json.loads((tmp_path / record.run_id / "record.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_failed_run_leaves_a_record_and_raises(glue, tiny_models, tmp_path):
+    config = config_of("rte", glue, tiny_models["bert"], tmp_path, optim=f"{__name__}:Failing")
+    with pytest.raises(RuntimeError, match="on purpose"):
+        run(config)
+    stored = read_record(tmp_path / config.run_id)
+    assert stored.status == "failed" and "on purpose" in stored.error and not stored.is_finished
+
+
+class Failing(torch.optim.SGD):
+    """Fails in its first step."""
+
+    def step(self, closure=None):
+        raise RuntimeError("on purpose")
+
+
+def test_the_saved_model_is_the_best_epochs(glue, tiny_models, tmp_path):
+    config = config_of("rte", glue, tiny_models["bert"], tmp_path, save_model=True, num_train_epochs=3.0,
+                       precision="fp32")  # fmt: skip
+    record = run(config)
+    folder = tmp_path / record.run_id / "model"
+    classify = pipeline("text-classification", model=str(folder), device="cpu")
+    with np.load(tmp_path / record.run_id / "predictions.npz") as arrays:
+        best = arrays["validation/best"]
+    from glue_mva.data import load_task
+
+    rows = load_task(config).evaluation["validation"]
+    said = [classify({"text": r["sentence1"], "text_pair": r["sentence2"]}, truncation=True, max_length=48)
+            for r in rows.select(range(12))]  # fmt: skip
+    names = ["entailment", "not_entailment"]
+    assert [s["label"] for s in said] == [names[i] for i in best[:12].argmax(1)]
+    card = (folder / "README.md").read_text()
+    assert "glue-mva run --task rte" in card and f"{record.score / 100:.4f}" in card
+    assert list(folder.glob("*.safetensors")) and not list(folder.glob("*.bin"))
+    scored = run(config.replace(model=str(folder), num_train_epochs=0.0, save_model=False, output=str(tmp_path / "b")))
+    assert scored.score == pytest.approx(record.score)
+
+
+def test_ax_is_predicted_with_an_mnli_model(glue, tiny_models, tmp_path):
+    trained = run(config_of("mnli", glue, tiny_models["bert"], tmp_path, save_model=True))
+    model = str(tmp_path / trained.run_id / "model")
+    record = run(RunConfig(task="ax", optim="adam", data=glue, model=model, num_train_epochs=0.0, output=str(tmp_path)))
+    assert record.status == "ok" and record.score is None  # published without labels
+    with np.load(tmp_path / record.run_id / "predictions.npz") as arrays:
+        assert arrays["test/last"].shape == (1104, 3)
+    with pytest.raises(UsageError, match="3 classes where rte needs 2"):
+        run(config_of("rte", glue, model, tmp_path))
+
+
+def test_the_effective_batch_does_not_depend_on_accumulation(glue, tiny_models, tmp_path):
+    records = [
+        run(config_of("rte", glue, tiny_models["roberta"], tmp_path / str(n), gradient_accumulation_steps=n,
+                      optim="torch.optim:SGD", hidden_dropout=0.0, attention_dropout=0.0, precision="fp32"))
+        for n in (1, 4)
+    ]  # fmt: skip
+    assert records[0].run_id == records[1].run_id
+    np.testing.assert_allclose(records[0].curves["loss"], records[1].curves["loss"], atol=1e-4)
+    with pytest.raises(UsageError, match="cannot be divided"):
+        run(config_of("rte", glue, tiny_models["roberta"], tmp_path / "x", gradient_accumulation_steps=5))
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"model": "EMPTY"}, "no weights"),
+        ({"model": "./nowhere"}, "not there"),
+        ({"model": "someone/unknown"}, "--model FOLDER or --demo"),
+        ({"precision": "fp16"}, "fp16 needs a CUDA GPU"),
+        ({"padding": "none", "model": "ALBERT"}, "not verified for albert"),
+        ({"report_to": "carrier-pigeon"}, "carrier-pigeon"),
+        ({"num_train_epochs": 0.0}, "no trained head"),
+        ({"output": "FILE/below"}, "not a writable folder"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(values, words, glue, tiny_models, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    shutil.copy(Path(tiny_models["bert"]) / "config.json", tmp_path / "empty")
+    names = {
+        "EMPTY": str(tmp_path / "empty"),
+        "FILE/below": str(tmp_path / "file" / "x"),
+        "ALBERT": tiny_models["albert"],
+    }
+    values = {k: names.get(v, v) if isinstance(v, str) else v for k, v in values.items()}
+    output = values.pop("output", tmp_path / "runs")
+    with pytest.raises(UsageError, match=words):
+        run(config_of("rte", glue, values.pop("model", tiny_models["bert"]), output, **values))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "setrlimit") and sys.platform != "linux", reason="needs a file-size limit")
+def test_a_full_disk_leaves_the_old_record_whole(tmp_path):
+    """The system refuses to write past a file-size limit, as it does on a full disk."""
+    code = f"""
+import resource, signal, pathlib
+from glue_mva.record import RunRecord, write_record
+folder = pathlib.Path({str(tmp_path)!r})
+write_record(RunRecord("r", "ok", {{}}, {{}}), folder)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    write_record(RunRecord("r", "ok", {{"x": "y" * 100000}}, {{}}), folder)
+except OSError as error:
+    print("refused", error.errno)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "refused" in done.stdout
+    assert read_record(tmp_path).config == {} and [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_two_processes_make_one_record_with_the_recipes_batch(glue, tiny_models, tmp_path):
+    """`accelerate launch` with 2 processes on the CPU, against one process: the same losses without dropout."""
+    common = ["--task", "rte", "--optim", "torch.optim:SGD", "--data", glue, "--model", tiny_models["roberta"], "--lr",
+              "1e-3", "--max-train-samples", "64", "--num-train-epochs", "1", "--precision", "fp32", "--set",
+              "max_eval_samples=48", "--set", "hidden_dropout=0.0", "--set", "attention_dropout=0.0", "--set",
+              "max_length=48"]  # fmt: skip
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+              "-m"]  # fmt: skip
+    # on a machine without GPUs accelerate's `--multi_gpu` starts its processes all the same, and gloo joins them
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    for name, front in (("one", [sys.executable, "-m"]), ("two", launch)):
+        command = [*front, "glue_mva", "run", *common, "--output", str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (read_record(next((tmp_path / name).glob("*/record.json"))) for name in ("one", "two"))
+    assert one.run_id == two.run_id and (one.execution["world_size"], two.execution["world_size"]) == (1, 2)
+    np.testing.assert_allclose(one.curves["loss"], two.curves["loss"], atol=1e-4)
+    assert one.score == pytest.approx(two.score)
+
+
+def test_tensorboard_gets_the_curves(glue, tiny_models, tmp_path):
+    record = run(config_of("rte", glue, tiny_models["bert"], tmp_path, report_to="tensorboard"))
+    assert list((tmp_path / record.run_id / "tensorboard").glob("events.*"))

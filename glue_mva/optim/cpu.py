@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WORTH_COMPILING = 2 * 10**8
-"""Elements that a process has to step before compiling (about 2 s) pays; a library in the cache is used at once."""
+WORTH_COMPILING = 10**8
+"""Elements that a process steps before compiling (half a second) pays; a library in the cache is used at once."""
 _FLAGS = ("-O3", "-std=c11", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
 _SOURCE = Path(__file__).with_name("cpu.c")
 _PIECE = 2**15
@@ -105,7 +105,7 @@ def _call(optimizer: "Base", slots: list[Slot], c: Constants) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _pool(pid: int, threads: int) -> ThreadPoolExecutor:
-    """Threads of this process (ctypes releases the interpreter lock). OpenMP would be a second runtime beside torch's."""
+    """Threads of this process; ctypes releases the interpreter lock. (OpenMP: a second runtime beside torch's.)"""
     return ThreadPoolExecutor(threads, thread_name_prefix=f"glue-mva-{pid}")
 
 

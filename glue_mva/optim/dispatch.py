@@ -27,9 +27,9 @@ def run(
     """One step of the parameters of a group, all of which have a gradient."""
     name = choose(group, params)
     if name == "cuda":
-        from glue_mva.optim import cuda
+        from glue_mva.optim.cuda import step as fused_step  # imports triton
 
-        cuda.step(optimizer, group, params, grads, steps, states)
+        fused_step(optimizer, group, params, grads, steps, states)
         return
     if not _unscale_(optimizer, grads):
         return

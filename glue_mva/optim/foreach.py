@@ -16,8 +16,8 @@ from glue_mva.optim.slots import Constants, Scalars, Slot, Tensors, chunks, comp
 if TYPE_CHECKING:
     from glue_mva.optim.base import Base
 
-CPU_CHUNK = 2**15
-"""Elements of a piece on a CPU: about ten float32 buffers of this length stay in the second-level cache."""
+CPU_CHUNK = 2**16
+"""Elements of a piece on a CPU: large enough for torch, small enough for the cache."""
 GPU_CHUNK = 2**21
 """Elements of a piece elsewhere: five temporary float32 buffers are 40 MiB."""
 

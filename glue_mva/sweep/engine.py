@@ -86,7 +86,7 @@ class RayEngine:
     def __init__(self, resources: Resources, address: str | None = None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_task_oom_retries", "0")  # `launch` repeats those with smaller batches
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # else a run is as slow as whatever else runs lets it be
         import ray
 
         self._ray = ray

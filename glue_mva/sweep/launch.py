@@ -178,8 +178,9 @@ class _Launch:
         progress.finished_here += 1
         if outcome.is_finished:
             progress.outcomes[run_id] = outcome
-            self.observer.note(f"{describe(run)}: {in_words(outcome)}")
             self._add_known(run.task)
+            self.observer.update(progress)
+            self.observer.note(f"{describe(run)}: {in_words(outcome)}")
             return
         progress.failed[run_id] = outcome.error or "unknown error"
         if finished.trouble == "storage":

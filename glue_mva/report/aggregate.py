@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,8 +145,10 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
     names = [row_of(o, a) for o, a in zip(table["optim"], table["optim_args"], strict=True)]
     named = table.assign(row=names).rename_axis(None)
     searching = named["holdout_fraction"] > 0
-    usable = named[(named["status"] == "ok") & ~searching]
-    points = usable.groupby(["task", "row", "lr", "weight_decay"])["score"].agg(["median", "count"]).reset_index()
+    keys = ["task", "row", "lr", "weight_decay"]
+    usable = named[(named["status"] == "ok") & ~searching].sort_values("created")
+    usable = usable.drop_duplicates([*keys, "seed"], keep="last")
+    points = usable.groupby(keys)["score"].agg(["median", "count"]).reset_index()
     wanted = seeds or min(paper.FINAL_SEEDS, int(points["count"].max()) if len(points) else 1)
     chosen: dict[tuple[str, str], Point] = {}
     for (task, row), part in points.groupby(["task", "row"]):
@@ -161,7 +164,7 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
     rows = sorted({Row(n, o) for n, o in zip(names, table["optim"], strict=True)}, key=lambda r: r.order)
     notes = [
         "no sweep file was given (`--sweep`): the final seeds of a cell are all its runs at the point with the best "
-        f"median among the points with at least {wanted} seeds (or with any, where none has as many)"
+        f"median among the points with at least {wanted} seed{'s' if wanted > 1 else ''} (or with any, where none has)"
     ]
     tasks = [t for t in TASKS if t in set(table["task"])]
     return Study(runs, tasks, rows, _members(runs, placed), chosen, wanted, notes=notes)
@@ -300,7 +303,8 @@ def run_table(made: Study) -> pd.DataFrame:
     table.insert(2, "stage", places.loc[table["run_id"], "stage"].to_numpy())
     rank = table["task"].map(list(TASKS).index)
     order = table.assign(rank=rank).sort_values(["rank", "row", "lr", "weight_decay", "stage", "seed"]).index
-    return table.loc[order].dropna(axis=1, how="all").reset_index(drop=True)
+    shown = table.loc[order].dropna(axis=1, how="all").reset_index(drop=True)
+    return shown.assign(folder=[Path(folder).name for folder in shown["folder"]])
 
 
 def _join(values: Sequence[str]) -> str:

@@ -56,7 +56,7 @@ def build_report(
         UsageError: nothing to report on, runs that cannot stand in one table, or a bad argument; nothing is written.
     """
     made = study(load_runs(folder, where), sweep, seeds)
-    check_comparable(made.runs.keep(np.isin(made.runs.table.index, made.members["run_id"])))
+    made.notes += check_comparable(made.runs.keep(np.isin(made.runs.table.index, made.members["run_id"])))
     pairs = [comparisons.compare(made, pair) for pair in comparisons.parse_pairs(compare, made)]
     searches = selections(made)
     result = page.Page(

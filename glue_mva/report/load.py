@@ -242,13 +242,16 @@ def load_predictions(folder: str, split: str) -> tuple[NDArray, NDArray] | None:
     return (labels, outputs) if np.isfinite(outputs).all() else None
 
 
-def check_comparable(runs: Runs) -> None:
-    """Refuse runs that differ in anything but the searched keys; note what differs harmlessly.
+def check_comparable(runs: Runs) -> list[str]:
+    """Refuse runs that differ in anything but the searched keys.
+
+    Returns:
+        Notes on what differs harmlessly.
 
     Raises:
         UsageError: runs of several models or recipes, or runs of one task on other data or with other settings.
     """
-    table = runs.table
+    table, notes = runs.table, []
     _refuse_mixture(table["model"], "models", "--where model=NAME")
     _refuse_mixture(table["recipe"], "recipes", "--where recipe=NAME")
     if len(digests := _known(table["model_digest"])) > 1:
@@ -268,10 +271,11 @@ def check_comparable(runs: Runs) -> None:
             if len(values) < 2:
                 continue
             if key in HARMLESS:
-                runs.notes.append(f"{title}: runs with different {key} ({', '.join(values)})")
+                notes.append(f"{title}: runs with different {key} ({', '.join(values)})")
             else:
                 raise UsageError(f"{title}: runs with different {key} ({', '.join(values)}) cannot stand in one table; "
                                  f"choose with --where {key}={values[0]}, or give the sweep's file")  # fmt: skip
+    return notes
 
 
 def _known(values: "pd.Series[str]") -> list[str]:

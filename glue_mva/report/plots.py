@@ -129,9 +129,9 @@ def scores_figure(made: Study, *, with_paper: bool = False) -> "Figure":
             ax.set_axisbelow(True)
             for text, row in zip(ax.get_yticklabels(), made.rows, strict=False):
                 text.set_color(text_color(row.optim))
-        text = f"dev score {TIMES} 100; a dot is a seed, the tick their median"
-        text += f", {TIMES} the paper's median" if with_paper else ""
-        fig.text(0.5, 0.05 / fig.get_figheight(), text, ha="center", fontsize=7)
+        note = f"dev score {TIMES} 100; a dot is a seed, the tick their median"
+        note += f", {TIMES} the paper's median" if with_paper else ""
+        fig.text(0.5, 0.05 / fig.get_figheight(), note, ha="center", fontsize=7)
     return fig
 
 

@@ -20,7 +20,8 @@ STEPS = 1000
 REPEATS = 100
 EPS = 1e-10
 OPTIMIZERS = ("adam", "madam")
-LRS = tuple(factor * scale for scale in (1e-3, 1e-2) for factor in range(1, 10)) + (0.1, 0.2)
+LRS = (0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.008, 0.009,
+       0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.2)  # fmt: skip
 H2S = (2.0, 20.0, 200.0)
 SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0)
 FIGURE_CELL = (20.0, 0.2)

@@ -222,7 +222,8 @@ class Base(Optimizer):
             return torch.as_tensor(value, dtype=torch.float32).to(self._step_device(group, p))
         if not isinstance(value, Tensor):
             return value
-        return value.to(device=p.device, dtype=compute_dtype(p))
+        value = value.to(device=p.device, dtype=compute_dtype(p))
+        return value.contiguous() if 0 in value.stride() else value
 
 
 class MaxVAOptimizer(Base):
@@ -251,6 +252,20 @@ class MaxVAOptimizer(Base):
             gamma_min, gamma_max = (first, first) if t == 1 else (smallest, largest)
         step_size = lr / bias_correction(group["beta1"], t)
         return Scalars(1 - lr * group["weight_decay"], step_size, gamma_min, gamma_max, 1.0)
+
+    @torch._disable_dynamo
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's, with the same keys at every step: a dropped `weight_sum` appears as ones, of one stored element.
+
+        Distributed checkpoints are loaded into the keys that a fresh optimizer has, so none may be missing.
+        """
+        packed = super().state_dict()
+        for key, state in packed["state"].items():
+            if isinstance(state, dict) and "var" in state and "weight_sum" not in state:
+                var = state["var"]
+                ones = torch.ones_like(var) if hasattr(var, "to_local") else var.new_ones(()).expand(var.shape)
+                packed["state"][key] = {**state, "weight_sum": ones}
+        return packed
 
     def drop_full(self, group: dict[str, Any], p: Tensor, t: float, state: list[Tensor | None]) -> list[Tensor | None]:
         if t <= maxva.steps_until_full(group["beta2_max"], compute_dtype(p)):

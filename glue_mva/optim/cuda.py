@@ -144,8 +144,9 @@ def step(
     torch._foreach_add_(steps, 1)
     launches: dict[tuple, list[tuple[Tensors, Tensor]]] = {}
     others: list[int] = []
-    for k, row in enumerate(zip(params, grads, *states, strict=True)):
-        x = flat(local(Tensors(*row)))
+    columns: list[Any] = [params, grads, *states]
+    for k, row in enumerate(zip(*columns, strict=True)):
+        x = flat(local(Tensors._make(row)))
         if x is None or x.param.dtype not in _DTYPES or x.grad.dtype not in _DTYPES:
             others.append(k)
         elif x.param.numel():

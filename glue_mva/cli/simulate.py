@@ -18,10 +18,10 @@ app = typer.Typer(help="The paper's synthetic problems: Figures 1, 2 and 6, on a
 Repeats = Annotated[int, typer.Option(min=2, help="Independent repeats.")]
 Steps = Annotated[int, typer.Option(min=1, help="Optimizer steps.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of starts, draws and noise.")]
-Lrs = Annotated[list[float] | None, typer.Option("--lr", help="Learning rate, in place of the default grid; may be given "
+Lrs = Annotated[list[float] | None, typer.Option("--lr", help="Learning rate, in place of the grid; may be given "
                                                  "several times.")]  # fmt: skip
-Optims = Annotated[list[str] | None, typer.Option("--optim", help="adam, amsgrad, laprop, madam or lamadam, in place of "
-                                                  "the paper's; may be given several times.")]  # fmt: skip
+Optims = Annotated[list[str] | None, typer.Option("--optim", help="adam, amsgrad, laprop, madam or lamadam, in place "
+                                                  "of the paper's; may be given several times.")]  # fmt: skip
 Out = Annotated[Path, typer.Option(help="Folder of the figures, tables and page.")]
 _OUT = Path("simulations")
 
@@ -35,7 +35,7 @@ def nonconvex_command(
     optim: Optims = None,
     out: Out = _OUT,
 ) -> None:
-    """One variable, eleven losses (Figure 1): Adam walks away from the minimum, AMSGrad needs a small lr, MAdam stays."""
+    """One variable, eleven losses (Figure 1): which optimizers reach the minimum, and up to which learning rate."""
     section = _nonconvex(repeats, steps, seed, lr, optim, out)
     _finish(out / "nonconvex.md", "glue-mva simulate nonconvex", [section])
 
@@ -74,7 +74,7 @@ def _nonconvex(repeats: int, steps: int, seed: int, lr: list[float] | None, opti
 
     names = check_optimizers(optim or nonconvex.OPTIMIZERS)
     lrs = _values("--lr", lr, nonconvex.LRS)
-    with _bars({name: steps for name in names}) as advance:
+    with _bars(dict.fromkeys(names, steps)) as advance:
         results = [nonconvex.simulate(name, lrs, repeats, steps, seed, advance(name)) for name in names]
     return write_nonconvex(results, out, seed)
 

@@ -86,7 +86,7 @@ def nonconvex_claims(results: Sequence[NonconvexResult]) -> list[Claim]:
 
 
 def settled_at(result: NonconvexResult, k: int) -> np.ndarray:
-    """(R,) the first recorded step from which on |theta| stays below `SUCCESS`; infinite where it does not end there."""
+    """(R,) first recorded step from which on |theta| stays below `SUCCESS`; infinite where it does not end there."""
     outside = np.abs(result.theta[:, k]) >= SUCCESS  # (K, R)
     last = len(outside) - 1 - np.argmax(outside[::-1], axis=0)  # index of the last record outside
     after = np.minimum(last + 1, len(outside) - 1)
@@ -133,8 +133,8 @@ class Best:
 
 
 def best(results: Sequence[QuadraticResult], optim: str, h: int, s: int, lr: float | None = None) -> Best | None:
-    """The lowest mean loss of an optimizer at the h-th h2 and s-th sigma, over its settings and learning rates (or at one
-    `lr`); None where it was not run."""
+    """The lowest mean loss of an optimizer at the h-th h2 and s-th sigma, over its settings and learning rates, or at
+    one `lr`; None where it was not run."""
     rows = [Best(r.setting.detail, rate, r.loss[k, h, s]) for r in results if r.setting.optim == optim
             for k, rate in enumerate(r.lrs) if lr is None or rate == lr]  # fmt: skip
     return min(rows, key=lambda row: row.loss.mean(), default=None)
@@ -158,8 +158,9 @@ def quadratic_claims(results: Sequence[QuadraticResult]) -> list[Claim]:
     here = ""
     if gains:
         ratios = [1 - ratio for ratio, _, _ in gains]
-        here = (f"{100 * min(ratios):.0f} to {100 * max(ratios):.0f} % lower at the best settings of each; the interval "
-                f"touches 30 to 40 % in {sum(within)} of {len(within)} cells and lies below Adam's loss in {sum(ahead)}")  # fmt: skip
+        here = (f"{100 * min(ratios):.0f} to {100 * max(ratios):.0f} % lower at the best settings of each; the "
+                f"interval touches 30 to 40 % in {sum(within)} of {len(within)} cells and lies below Adam's loss "
+                f"in {sum(ahead)}")  # fmt: skip
     statement = "Figure 6: MAdam's best loss is lower at every (h2, sigma), by 30 to 40 %"
     claims.append(Claim(statement, "30 to 40 % lower", here, judge([*within, *ahead])))
     return claims

@@ -18,7 +18,7 @@ from glue_mva.simulate.stepping import OPTIMIZER_LABELS
 from glue_mva.style import COLUMN_WIDTH, MUTED, TEXT_WIDTH, color, figure_style, marker, new_figure
 
 FLOOR = 1e-8
-"""Smallest objective shown; below it an optimizer is at the minimum for every purpose (the values go on to underflow)."""
+"""Smallest objective shown: below it an optimizer is at the minimum for every purpose (the values go on to 0)."""
 
 CURVES = (
     ("objective", r"objective $f(\theta)$"),
@@ -82,7 +82,7 @@ def draw_success(results: Sequence[NonconvexResult]) -> Figure:
                             markeredgecolor=paint, markeredgewidth=0.7, clip_on=False)  # fmt: skip
         ax.plot([], [], linestyle="none", marker="o", markersize=8, markerfacecolor="none", markeredgecolor=MUTED,
                 label="paper")  # fmt: skip
-        ax.set_xticks(range(len(lrs)), [f"{lr:g}" for lr in lrs])
+        ax.set_xticks(range(len(lrs)), [f"{lr:.0e}".replace("e-0", "e-") if lr < 0.01 else f"{lr:g}" for lr in lrs])
         ax.set(ylim=(0, 100), xlabel="learning rate", ylabel=rf"repeats with $|\theta| < {nonconvex.SUCCESS}$ (%)")
         fig.legend(
             *ax.get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1, handlelength=1.6
@@ -160,7 +160,7 @@ def _paths(axes: tuple[Axes, Axes], results: Sequence[QuadraticResult], h: int, 
 
 
 def draw_grid(results: Sequence[QuadraticResult]) -> Figure:
-    """Figure 6: mean loss against learning rate for every (h2, sigma); the number is the ratio of the best mean losses."""
+    """Figure 6: mean loss against learning rate for every (h2, sigma), with the ratio of the best mean losses."""
     h2s, sigmas = results[0].h2s, results[0].sigmas
     with figure_style():
         fig = new_figure(TEXT_WIDTH, 0.6 + 1.3 * len(h2s))

@@ -97,8 +97,8 @@ def simulate(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> NonconvexResult:
-    """Run one optimizer from theta = 2 in float64. The same seed gives every optimizer and learning rate the same draws,
-    so that they can be compared repeat by repeat."""
+    """Run one optimizer from theta = 2 in float64. The same seed gives all optimizers and learning rates the same
+    draws, so that they can be compared repeat by repeat."""
     setting = SETTINGS[optim]
     optimizer, theta, gradient = build(setting, lrs, torch.full((repeats,), START, dtype=torch.float64))
     term_a, term_b, s2 = (torch.zeros_like(theta) for _ in range(3))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ def loss_table(results: Sequence[QuadraticResult]) -> pd.DataFrame:
 
 
 def best_table(results: Sequence[QuadraticResult]) -> pd.DataFrame:
-    """A row per (h2, sigma): the best setting of Adam and MAdam and the ratio of their mean losses, with its interval."""
+    """A row per (h2, sigma): the best settings of Adam and MAdam, the ratio of their mean losses and its interval."""
     rows = []
     for h, h2 in enumerate(results[0].h2s):
         for s, sigma in enumerate(results[0].sigmas):
@@ -86,6 +87,10 @@ def _claims(claims: Sequence[Claim]) -> str:
     return _markdown(("claim", "paper", "here [95 % interval]", "verdict"), rows)
 
 
+def _rows(table: pd.DataFrame) -> list[Any]:
+    return list(table.itertuples())
+
+
 def _csv(table: pd.DataFrame, path: Path) -> None:
     with atomic_write(path) as stream:
         stream.write(table.to_csv(index=False, float_format=_DIGITS, lineterminator="\n").encode())
@@ -103,22 +108,24 @@ def write_nonconvex(results: Sequence[NonconvexResult], out: Path, seed: int) ->
     rows = [(OPTIMIZER_LABELS[str(t.optimizer)], f"{t.lr:g}",
              f"{100 * t.success_rate:.0f} % [{100 * t.low:.1f}, {100 * t.high:.1f}]",
              "-" if pd.isna(t.paper) else f"{100 * t.paper:.0f} %", f"{t.term_a:.3g}", f"{t.term_b:.3g}", f"{t.s2:.3g}",
-             f"{t.bound:.2g}") for t in table.itertuples()]  # fmt: skip
+             f"{t.bound:.2g}") for t in _rows(table)]  # fmt: skip
     head = ("optimizer", "lr", "success", "paper", "Term A", "Term B", "s2", "(lr A + B) / s2")
     first = results[0]
     settings = _settings(
         repeats=(first.success.shape[1], nonconvex.REPEATS), steps=(int(first.steps[-1]), nonconvex.STEPS)
     )
-    figure = ("![Objective and the sums of Theorem 3.1 against steps](nonconvex_curves.png)\n\nFigure 1. Line: median over "
-              "repeats, band: quartiles. The objective is cut at 1e-8; it goes on to zero.\n\n") if curves else ""  # fmt: skip
+    figure = ("![Objective and the sums of Theorem 3.1 against steps](nonconvex_curves.png)\n\nFigure 1. Line: median "
+              "over repeats, band: quartiles. The objective is cut at 1e-8; it goes on "
+              "to 0.\n\n") if curves else ""  # fmt: skip
     return (
         f"## Nonconvex problem (section 4.1, Figure 1)\n\n{settings}, seed {seed}, beta1 = 0, eps = {nonconvex.EPS:g}. "
         "Every optimizer and learning rate sees the same draws.\n\n"
         f"{_claims(nonconvex_claims(results))}\n{figure}"
         "![Success rate against learning rate](nonconvex_success.png)\n\n"
-        f"Success: |theta| < {nonconvex.SUCCESS} at the end, with the Clopper-Pearson interval; the sums are medians over "
-        "repeats at the end. The last column, which bounds the gradient in the theorem up to constants, must go to zero "
-        f"for convergence.\n\n{_markdown(head, rows)}"
+        f"Success: |theta| < {nonconvex.SUCCESS} at the end, with the Clopper-Pearson interval; the sums "
+        "are medians "
+        "over repeats at the end. The last column bounds the gradient in the theorem up to constants; it must go to "
+        f"zero for convergence.\n\n{_markdown(head, rows)}"
         "\nData: [success rates](nonconvex_success.csv), [curves](nonconvex_curves.csv).\n"
     )
 
@@ -133,7 +140,7 @@ def write_quadratic(results: Sequence[QuadraticResult], out: Path, seed: int) ->
     save_figure(figures.draw_grid(results), out / "nqm_grid")
     rows = [(f"{t.h2:g}", f"{t.sigma:g}", f"{t.adam_loss:.3g} ({t.adam_setting}, lr {t.adam_lr:g})",
              f"{t.madam_loss:.3g} (lr {t.madam_lr:g})", f"{t.ratio:.2f} [{t.low:.2f}, {t.high:.2f}]")
-            for t in table.itertuples()]  # fmt: skip
+            for t in _rows(table)]  # fmt: skip
     first = results[0]
     h2, sigma = first.cell
     steps = len(first.path) - 1
@@ -144,8 +151,8 @@ def write_quadratic(results: Sequence[QuadraticResult], out: Path, seed: int) ->
         "are paired by repeat (bootstrap interval).\n\n"
         f"{_claims(quadratic_claims(results))}\n"
         "![Mean loss against learning rate, and a path over the contours of the loss](nqm.png)\n\n"
-        f"Figure 2 (h2 = {h2:g}, sigma = {sigma:g}). Line: mean over repeats, band: standard error. Thin lines: the other "
-        "beta2. Right: one repeat; a marker is where it ends, the cross is the minimum.\n\n"
+        f"Figure 2 (h2 = {h2:g}, sigma = {sigma:g}). Line: mean over repeats, band: standard error. Thin lines: the "
+        "other beta2. Right: one repeat; a marker is where it ends, the cross is the minimum.\n\n"
         "![Mean loss against learning rate for every h2 and sigma](nqm_grid.png)\n\n"
         "Figure 6. Number: MAdam's best mean loss over Adam's.\n\n"
         + _markdown(("h2", "sigma", "Adam's best mean loss", "MAdam's", "ratio"), rows)
@@ -158,8 +165,8 @@ def _invariance(results: Sequence[QuadraticResult]) -> str:
     if len(results[0].h2s) < 2 or not lrs:
         return ""
     gap = max(float(np.abs(r.theta[lrs] - r.theta[lrs, :1]).max()) for r in results)
-    return (f"h2 changes only the weighting of the loss: up to lr {_STABLE_LR:g} the final theta of a repeat differs between "
-            f"the values of h2 by at most {gap:.0e}, which is the effect of eps.\n")  # fmt: skip
+    return (f"h2 changes only the weighting of the loss: up to lr {_STABLE_LR:g} the final theta of a repeat differs "
+            f"between the values of h2 by at most {gap:.0e}, which is the effect of eps.\n")  # fmt: skip
 
 
 def _settings(**values: tuple[int, int]) -> str:
@@ -174,9 +181,9 @@ def write_page(path: Path, command: str, sections: Sequence[str]) -> None:
         "# The paper's synthetic problems\n\n"
         f"Made by `{command}`, in float64, with the optimizer classes that training uses (Adam and AMSGrad: "
         "`torch.optim.AdamW` without weight decay).\n\n"
-        "Verdicts: a rate is reproduced where the paper's value lies in our 95 % interval; a mean where the two differ by "
-        "less than 1.96 standard errors of the difference; a ratio where its interval lies below 1. Where the paper shows "
-        "curves without numbers, the verdict says only whether the statement holds here.\n\n"
+        "Verdicts: a rate is reproduced where the paper's value lies in our 95 % interval; a mean where the two differ "
+        "by less than 1.96 standard errors of the difference; a ratio where its interval lies below 1. Where the paper "
+        "shows curves without numbers, the verdict says only whether the statement holds here.\n\n"
     )
     with atomic_write(path) as stream:
         stream.write((text + "\n".join(sections)).encode())

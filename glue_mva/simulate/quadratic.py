@@ -81,8 +81,8 @@ def simulate(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> QuadraticResult:
-    """Run one setting in float64 at every (h2, sigma). The same seed gives every setting, learning rate, h2 and sigma the
-    same start and the same noise, so that they can be compared repeat by repeat."""
+    """Run one setting in float64 at every (h2, sigma). The same seed gives all settings, learning rates, h2 and sigma
+    the same start and the same noise, so that they can be compared repeat by repeat."""
     start, blocks = draw(steps, repeats, seed)
     grid = (len(h2s), len(sigmas), repeats, 2)
     optimizer, theta, gradient = build(setting, lrs, start.expand(grid))

@@ -124,8 +124,8 @@ def write_nonconvex(results: Sequence[NonconvexResult], out: Path, seed: int) ->
         "![Success rate against learning rate](nonconvex_success.png)\n\n"
         f"Success: |theta| < {nonconvex.SUCCESS} at the end, with the Clopper-Pearson interval; the sums "
         "are medians "
-        "over repeats at the end. The last column bounds the gradient in the theorem up to constants; it must go to "
-        f"zero for convergence.\n\n{_markdown(head, rows)}"
+        "over repeats at the end. The last column bounds the gradient in the theorem up to constants: where it goes to "
+        f"zero, the method converges.\n\n{_markdown(head, rows)}"
         "\nData: [success rates](nonconvex_success.csv), [curves](nonconvex_curves.csv).\n"
     )
 

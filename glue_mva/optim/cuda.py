@@ -54,9 +54,10 @@ def _step(
     program = tl.program_id(0)
     row = table + tl.load(blocks + 2 * program) * 10
     i = tl.load(blocks + 2 * program + 1) * size + tl.arange(0, size)
-    mask = i < tl.load(row)
+    numel = tl.load(row)
     if has_found_inf:
-        mask = mask & (tl.load(found_inf) == 0)
+        numel = tl.where(tl.load(found_inf) == 0, numel, 0)
+    mask = i < numel
     if lr_on_device:
         lr = tl.load(lr).to(tl.float32)
 

@@ -55,8 +55,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     "hf": Recipe(
         "recipe hf (defaults of Hugging Face's run_glue example)",
-        {"num_train_epochs": 3.0, "max_grad_norm": 1.0, "max_length": 128, "decay_all_parameters": False, "scale_targets": False,
-         "lr": 5e-5, "weight_decay": 0.0, "train_batch_size": 8, "warmup_ratio": 0.0},
+        {"num_train_epochs": 3.0, "max_grad_norm": 1.0, "max_length": 128, "decay_all_parameters": False,
+         "scale_targets": False, "lr": 5e-5, "weight_decay": 0.0, "train_batch_size": 8, "warmup_ratio": 0.0},
     ),
 }  # fmt: skip
 

@@ -22,6 +22,7 @@ from glue_mva.data import EncodedSplit, TaskData, encode, load_task
 from glue_mva.dropout import use_cpu_dropout
 from glue_mva.errors import UsageError
 from glue_mva.glue_metric import GlueMetric
+from glue_mva.memory import reuse_freed_memory
 from glue_mva.model import check_vocabulary, load_model, load_tokenizer, longest_input
 from glue_mva.model_card import write_model_card
 from glue_mva.packing import PackedCollator, can_pack, use_packing
@@ -94,7 +95,10 @@ def _prepare(config: RunConfig) -> _Prepared:
     set_seed(config.seed)
     model = load_model(config)
     check_vocabulary(model, tokenizer)
-    padding = set_padding(config.padding, model, device)
+    if device == "cpu":
+        reuse_freed_memory()
+        use_cpu_dropout(model)
+    padding = set_padding(config.padding, model)
     max_length = longest_input(model, config.max_length or 512)
     scale = 1 / data.task.label_range[1] if config.scale_targets and data.task.is_regression else 1.0
     train = encode(data.train, data.task, tokenizer, max_length, scale) if data.train is not None else None
@@ -277,14 +281,12 @@ class _Run:
             raise UsageError(f"cannot write the record in {str(self.folder)!r}: {error.strerror}") from error
 
 
-def set_padding(wanted: str, model: Any, device: str) -> str:
+def set_padding(wanted: str, model: Any) -> str:
     """Prepare a model for `none` (packed batches), `longest` or `max_length`, and say which it is.
 
     Raises:
         UsageError: `none` was asked for, but is not verified for this family.
     """
-    if device == "cpu":
-        use_cpu_dropout(model)
     if wanted == "none" and not can_pack(model):
         raise UsageError(f"padding none is not verified for {model.config.model_type}; take auto or longest")
     if wanted not in ("auto", "none") or not can_pack(model):

@@ -83,6 +83,9 @@ class GlueTrainer(Trainer):
         self.lr_scheduler = get_linear_schedule_with_warmup(optimizer or self.optimizer, warmup, total)
         return self.lr_scheduler
 
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        return grad_norm  # the Trainer would compute it at every update, to log it, even where nothing is clipped
+
     def _next_step_is_logged(self) -> bool:
         if self.args.logging_strategy != "steps":
             return False

@@ -1,0 +1,23 @@
+"""Keep freed memory for the next step of training on a CPU, in place of handing it back to the system."""
+
+import ctypes
+import platform
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+_NEVER = 2**31 - 1
+
+
+def reuse_freed_memory() -> bool:
+    """Tell glibc's malloc to take large blocks from its heap and not to shrink it. Holds for the whole process.
+
+    By default every tensor over 32 MB is mapped anew, and the kernel clears its pages one fault at a time: the gradient
+    of an embedding matrix alone costs a fault for every 4 KB at every step. Training was measured to be 1.3 to 2 times
+    faster with this (see `docs/performance.md`).
+
+    Returns:
+        Whether it was done; False where the C library is not glibc.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    return bool(libc.mallopt(_M_MMAP_MAX, 0)) and bool(libc.mallopt(_M_TRIM_THRESHOLD, _NEVER))

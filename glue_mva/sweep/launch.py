@@ -117,11 +117,11 @@ def launch(
 def _prepare(table: Cells, pending: dict[str, SweepRun], engine: Engine, observer: Observer) -> None:
     """Tokenize each task once, and refuse what cannot work, before the first run starts."""
     observer.note("preparing the data and checking the model")
-    configs: dict[tuple[str, float], RunConfig] = {}
+    configs: dict[tuple[str, float, str], RunConfig] = {}
     for run in pending.values():
-        final = table[run.task, run.row].any_config
-        configs.setdefault((run.task, run.config.holdout_fraction), run.config)
-        configs.setdefault((run.task, final.holdout_fraction), final)
+        for config in (run.config, table[run.task, run.row].any_config):
+            foreign = config.optim if ":" in config.optim else ""  # may not be importable
+            configs.setdefault((run.task, config.holdout_fraction, foreign), config)
     if problems := list(dict.fromkeys(engine.prepare(list(configs.values())))):
         raise UsageError("; ".join(problems))
 

@@ -74,7 +74,7 @@ def check_writable(output: Path) -> None:
     """
     try:
         with atomic_write(output / ".writable") as stream:
-            stream.write(b"x" * 4096)
+            stream.write(b"x")
         (output / ".writable").unlink()
     except OSError as error:
         raise UsageError(f"cannot write to {str(output)!r}: {error.strerror}; take another --output") from None

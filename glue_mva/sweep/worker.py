@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from glue_mva.config import RunConfig
 from glue_mva.errors import UsageError
+from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import RecordError, read_record
 from glue_mva.sweep.protocol import Outcome
 from glue_mva.sweep.store import LOCK_FILE, LOG_FILE, PREPARE_LOG_FILE, write_failure
@@ -76,12 +78,13 @@ def trouble_of(error: BaseException) -> Trouble:
 
 
 def prepare(config: RunConfig) -> str | None:
-    """Load and tokenize the data of a task, and load the model once; returns what is wrong with them, or `None`."""
+    """Load and tokenize the data of a task, and load model and optimizer; returns what is wrong, or `None`."""
     from glue_mva.recipes import resolve
     from glue_mva.runner import _prepare
 
     try:
         with _output_to(Path(config.output) / PREPARE_LOG_FILE):
+            get_optimizer(config.optim).cls  # noqa: B018 - imports it
             _prepare(resolve(config)[0])
     except UsageError as error:
         return str(error)
@@ -99,19 +102,19 @@ def _output_to(path: Path) -> Iterator[None]:
     saved = os.dup(1), os.dup(2)
     sys.stdout.flush()
     sys.stderr.flush()
-    with path.open("ab") as stream:
+    with path.open("ab", buffering=0) as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
-    try:
-        yield
-    except Exception:
-        import traceback
-
-        traceback.print_exc()
-        raise
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for target, descriptor in enumerate(saved, start=1):
-            os.dup2(descriptor, target)
-            os.close(descriptor)
+        try:
+            yield
+        except Exception:
+            with contextlib.suppress(OSError):
+                stream.write(traceback.format_exc().encode())
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            for target, descriptor in enumerate(saved, start=1):
+                os.dup2(descriptor, target)
+                os.close(descriptor)

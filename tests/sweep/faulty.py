@@ -1,0 +1,46 @@
+"""Optimizers that fail in every way a run can fail; named in sweeps as `tests.sweep.faulty:Class`."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def _attempt(name: str) -> int:
+    """Count the attempts in a file of the working directory, across processes."""
+    with Path(f"{name}.attempts").open("a") as stream:
+        stream.write("x")
+    return len(Path(f"{name}.attempts").read_text())
+
+
+class Broken(torch.optim.AdamW):
+    def step(self, closure: Any = None) -> Any:
+        raise RuntimeError("no such step")
+
+
+class Hungry(torch.optim.AdamW):
+    """Out of memory at its first attempt."""
+
+    def step(self, closure: Any = None) -> Any:
+        if not self.state and _attempt("hungry") == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return super().step(closure)
+
+
+class Starved(torch.optim.AdamW):
+    """Out of memory at every attempt."""
+
+    def step(self, closure: Any = None) -> Any:
+        _attempt("starved")
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+class Doomed(torch.optim.AdamW):
+    """Takes its whole process down at every attempt."""
+
+    def step(self, closure: Any = None) -> Any:
+        _attempt("doomed")
+        print("about to die", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)

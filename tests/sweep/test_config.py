@@ -1,0 +1,85 @@
+"""Sweep files: what they may say, what they are told, and where they are found."""
+
+from pathlib import Path
+
+import pytest
+
+from glue_mva.errors import UsageError
+from glue_mva.sweep import SweepConfig, expand, load_sweep, sweep_path
+from glue_mva.sweep.config import CONFIGS
+
+PLAIN = {"tasks": ["rte"], "optimizers": ["adam", "madam"]}
+
+
+def test_three_mistakes_are_listed_at_once():
+    with pytest.raises(UsageError) as caught:
+        SweepConfig(
+            tasks=["rte", "snli"], optimizers=["adam", {"optim": "madam", "optim_args": {"beta3": 1}}], lr=[-1.0]
+        )
+    message = str(caught.value)
+    assert "unknown task 'snli'" in message
+    assert "MAdam has no 'beta3'; did you mean 'beta1'?" in message
+    assert "lr.0: input should be greater than 0, got -1.0" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lr": [float("nan")]}, "lr.0"),
+        ({"tasks": []}, "tasks"),
+        ({"protocl": "grid"}, "unknown key 'protocl'; did you mean 'protocol'?"),
+        ({"protocol": "papr"}, "protocol"),
+        ({"final_seeds": 0}, "final_seeds"),
+        ({"holdout_fraction": 1.0}, "holdout_fraction"),
+        ({"run": {"seed": 3}}, "run.seed: a sweep sets it through search_seeds and final_seeds"),
+        ({"run": {"force": True}}, "never repeats a finished run"),
+        ({"run": {"modle": "x"}}, "unknown key 'modle'; did you mean 'model'?"),
+        ({"optimizers": ["adam", "AdamW"]}, "two entries are named 'adam'"),
+        ({"optimizers": ["adam", {"optim": "adam", "match_step_size": "mdam"}]}, "no row 'mdam' to match"),
+        ({"optimizers": ["madam", {"optim": "adam", "match_step_size": "madam"}]}, "needs a plain row of adam"),
+        ({"optimizers": ["adam", {"optim": "adam", "match_step_size": "adam", "lr": [1e-4]}]}, "nothing to search"),
+    ],
+)
+def test_mistakes_are_refused_with_the_key(changes: dict, said: str):
+    with pytest.raises(UsageError, match=r"^[^\n]+$") as caught:
+        SweepConfig(**{**PLAIN, **changes})
+    assert said in str(caught.value)
+
+
+def test_repeated_values_make_no_repeated_runs():
+    sweep = SweepConfig(tasks=["rte", "RTE"], optimizers=["adam"], lr=[1e-5, 0.00001, 2e-5], weight_decay=0.1)
+    runs = expand(sweep)
+    assert len(runs) == 2
+    assert len({run.run_id for run in runs}) == 2
+
+
+def test_rows_that_overlap_share_their_runs():
+    low = {"name": "low", "optim": "adam", "lr": [1e-5, 2e-5]}
+    high = {"name": "high", "optim": "adam", "lr": [2e-5, 3e-5]}
+    runs = expand(SweepConfig(tasks=["rte"], optimizers=[low, high], weight_decay=0.1))
+    assert sorted(run.lr for run in runs if run.lr) == [1e-5, 2e-5, 3e-5]
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("configs/*.toml")), ids=lambda path: path.stem)
+def test_shipped_files_load_and_open_with_their_command(path: Path):
+    assert expand(load_sweep(path))
+    text = path.read_text()
+    comment = text[: text.index("\n\n")]
+    assert f"glue-mva sweep configs/{path.name}" in comment
+    assert all(line.startswith("#") for line in comment.splitlines())
+
+
+def test_names_resolve_to_shipped_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert sweep_path("table3") == sweep_path("configs/table3.toml") == CONFIGS / "table3.toml"
+    with pytest.raises(UsageError, match=r"no sweep file 'tabel3'; did you mean 'table3'"):
+        sweep_path("tabel3")
+    (tmp_path / "table3.toml").write_text("")
+    assert sweep_path("table3.toml") == Path("table3.toml")  # a file that lies here goes first
+
+
+def test_overrides_replace_keys_and_merge_tables():
+    sweep = load_sweep("mini", {"final_seeds": 2, "run": {"max_train_samples": 50}})
+    assert sweep.final_seeds == 2
+    assert sweep.run["max_train_samples"] == 50
+    assert sweep.run["max_length"] == 128

@@ -1,0 +1,234 @@
+"""Launching a sweep in this process: what runs, what does not, and what happens to bad records and failed runs."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from glue_mva.errors import UsageError
+from glue_mva.record import read_record
+from glue_mva.sweep import SweepConfig, final_runs, known_runs, load_sweep
+from glue_mva.sweep.engine import InlineEngine
+from glue_mva.sweep.launch import Progress, launch, more_parts, read_progress
+from glue_mva.sweep.protocol import cells
+from glue_mva.sweep.store import LOCK_FILE, LOG_FILE, is_active
+from glue_mva.sweep.view import rows
+
+
+class Notes:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.most_running = 0
+
+    def note(self, message: str, *, important: bool = False) -> None:
+        self.notes.append(message)
+
+    def update(self, progress: Progress) -> None:
+        self.most_running = max(self.most_running, len(progress.running))
+
+
+def no_engine() -> Any:
+    raise AssertionError("an engine was started")
+
+
+def one_run(here: Path, tmp_path: Path, **changes: Any) -> SweepConfig:
+    """A sweep of a single run; `changes` go over it."""
+    values = {"tasks": ["rte"], "optimizers": ["adam"], "lr": 1e-3, "weight_decay": 0.1, "final_seeds": 1}
+    return load_sweep("sweep.toml", {"output": str(tmp_path / "runs"), **values, **changes})
+
+
+@pytest.fixture(scope="session")
+def finished(material: Path) -> Path:
+    """The records of the whole sweep, made inline and never killed."""
+    before = Path.cwd()
+    os.chdir(material)
+    try:
+        progress = launch(load_sweep("sweep.toml"), InlineEngine, Notes())
+    finally:
+        os.chdir(before)
+    assert progress.is_complete
+    return material / "runs"
+
+
+@pytest.fixture
+def copied(finished: Path, sweep: SweepConfig) -> SweepConfig:
+    """A finished sweep in a folder of its own."""
+    shutil.copytree(finished, sweep.output)
+    return sweep
+
+
+def test_search_then_final_runs(finished: Path, here: Path):
+    progress, problems = read_progress(load_sweep("sweep.toml"))
+    assert not problems
+    assert not progress.failed
+    assert len(list(finished.glob("*/record.json"))) == 2 * 2 * 2 * 2 + 2 * 2 * 2  # searched, then final
+    for key in progress.table:
+        for run in final_runs(progress.table, key, progress.outcomes):
+            record = read_record(finished / run.run_id)
+            assert record.status == "ok"
+            assert record.config["seed"] in (1, 2)
+    assert not list(finished.glob("*/work"))
+
+
+def test_a_finished_sweep_starts_nothing(copied: SweepConfig):
+    before = {p: p.stat().st_mtime_ns for p in Path(copied.output).glob("*/record.json")}
+    assert launch(copied, no_engine, Notes()).is_complete
+    assert {p: p.stat().st_mtime_ns for p in Path(copied.output).glob("*/record.json")} == before
+
+
+def test_folders_of_two_machines_are_copied_together(finished: Path, sweep: SweepConfig, tmp_path: Path):
+    folders = sorted(p for p in finished.iterdir() if p.is_dir())
+    for number, folder in enumerate(folders):
+        shutil.copytree(folder, tmp_path / str(number % 2) / folder.name)
+    for half in ("0", "1"):
+        shutil.copytree(tmp_path / half, sweep.output, dirs_exist_ok=True)
+    assert launch(sweep, no_engine, Notes()).is_complete
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda text: text[: len(text) // 2], "not whole JSON"),
+        (lambda text: "", "empty (0 bytes)"),
+        (lambda text: text.replace('"schema_version": 1', '"schema_version": 0'), "schema version 0"),
+        (lambda text: text.replace('"run_id": "', '"run_id": "other-'), "is the record of run other-"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_set_aside_and_made_again(copied: SweepConfig, spoil: Any, said: str):
+    path = sorted(Path(copied.output).glob("*/record.json"))[3]
+    good = read_record(path)
+    path.write_text(spoil(path.read_text()))
+    spoiled = path.read_text()
+    notes = Notes()
+    launch(copied, InlineEngine, notes)
+    named = [note for note in notes.notes if said in note]
+    assert len(named) == 1
+    assert path.parent.name in named[0]
+    assert (path.parent / "record.unusable-1.json").read_text() == spoiled
+    again = read_record(path)
+    assert (again.score, again.curves, again.epochs) == (good.score, good.curves, good.epochs)
+
+
+def test_leftover_checkpoints_of_finished_runs_are_removed(copied: SweepConfig):
+    folder = next(p for p in Path(copied.output).iterdir() if p.is_dir())
+    (folder / "work" / "checkpoint-2").mkdir(parents=True)
+    launch(copied, no_engine, Notes())
+    assert not (folder / "work").exists()
+
+
+def test_a_run_that_fails_leaves_record_and_log_and_the_sweep_goes_on(here: Path, tmp_path: Path):
+    sweep = one_run(here, tmp_path, optimizers=["tests.sweep.faulty:Broken", "adam"])
+    notes = Notes()
+    progress = launch(sweep, InlineEngine, notes)
+    (run_id, error), = progress.failed.items()  # fmt: skip
+    assert "no such step" in error
+    assert read_record(Path(sweep.output) / run_id).status == "failed"
+    assert "no such step" in (Path(sweep.output) / run_id / LOG_FILE).read_text()
+    assert [row.done for row in rows(progress)] == [0, 1]
+    assert [row.failed for row in rows(progress)] == [1, 0]
+    assert run_id in launch(sweep, InlineEngine, notes).failed  # tried again by the next launch
+
+
+def test_divergence_is_a_result_and_never_retried(here: Path, tmp_path: Path):
+    sweep = one_run(here, tmp_path, optimizers=["torch.optim:SGD"], lr=1e30)
+    progress = launch(sweep, InlineEngine, Notes())
+    assert [row.diverged for row in rows(progress)] == [1]
+    assert not progress.failed
+    assert [row.best for row in rows(progress)] == [None]
+    launch(sweep, no_engine, Notes())
+
+
+def test_out_of_memory_is_retried_once_with_smaller_parts_of_the_same_batch(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sweep = one_run(here, tmp_path, optimizers=["tests.sweep.faulty:Hungry", "tests.sweep.faulty:Starved"])
+    notes = Notes()
+    progress = launch(sweep, InlineEngine, notes)
+    hungry, starved = (run for run in known_runs(progress.table, {}))
+    record = read_record(Path(sweep.output) / hungry.run_id)
+    assert record.status == "ok"
+    assert record.execution["gradient_accumulation_steps"] == 4
+    assert record.config["train_batch_size"] == 16
+    assert "out of memory" in progress.failed[starved.run_id]
+    assert len((here / "starved.attempts").read_text()) == 2
+
+
+@pytest.mark.parametrize(("batch", "parts", "expected"), [(16, 1, 4), (32, 4, 16), (6, 1, 6), (2, 1, 2), (25, 1, 5)])
+def test_parts_divide_the_batch(batch: int, parts: int, expected: int):
+    sweep = SweepConfig(tasks=["rte"], optimizers=["adam"], run={"train_batch_size": batch})
+    config = cells(sweep)["rte", "adam"].any_config.replace(gradient_accumulation_steps=parts)
+    assert more_parts(config) == expected
+
+
+def test_data_and_model_problems_are_all_listed_before_anything_runs(here: Path, tmp_path: Path):
+    sweep = one_run(here, tmp_path, tasks=["rte", "cola", "sst2"])
+    with pytest.raises(UsageError, match=r"no data for cola .*; no data for sst2 "):
+        launch(sweep, InlineEngine, Notes())
+    assert not list(Path(sweep.output).glob("*/"))
+
+
+def test_an_unwritable_folder_is_refused(here: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot write to .*Not a directory"):
+        launch(one_run(here, tmp_path, output=str(tmp_path / "file" / "runs")), no_engine, Notes())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_folder_is_refused(here: Path, tmp_path: Path):
+    (tmp_path / "runs").mkdir(mode=0o555)
+    with pytest.raises(UsageError, match="Permission denied"):
+        launch(one_run(here, tmp_path), no_engine, Notes())
+
+
+def test_a_second_sweep_in_the_same_folder_is_told(here: Path, tmp_path: Path):
+    sweep = one_run(here, tmp_path)
+    Path(sweep.output).mkdir()
+    code = (
+        "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire();"
+        "print(1, flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(Path(sweep.output) / LOCK_FILE)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert is_active(Path(sweep.output))
+        with pytest.raises(UsageError, match=r"another sweep is at work .*--wait"):
+            launch(sweep, no_engine, Notes())
+    finally:
+        holder.kill()
+        holder.wait()
+    assert not is_active(Path(sweep.output))  # the lock went with the killed process
+    with FileLock(Path(sweep.output) / LOCK_FILE, timeout=0):
+        pass
+
+
+def test_a_full_disk_stops_the_sweep_and_a_later_launch_completes_it(here: Path, tmp_path: Path):
+    """The system's limit on the size of a file stands for the full disk: writes end in the same way, in an OSError."""
+    sweep = one_run(here, tmp_path, final_seeds=3)
+    whole = launch(load_sweep("sweep.toml", {**sweep.model_dump(), "output": str(tmp_path / "whole")}), InlineEngine,
+                   Notes())  # fmt: skip
+    command = [sys.executable, "-m", "glue_mva", "sweep", "sweep.toml", "--engine", "inline", "--output", sweep.output,
+               "--tasks", "rte", "--optimizers", "adam", "--final-seeds", "3", "--set", "lr=1e-3"]  # fmt: skip
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))  # noqa: E731
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "nothing more can be written" in done.stderr
+    assert all(read_record(path).status == "failed" for path in Path(sweep.output).glob("*/record.json"))
+    assert sum("failed" in line for line in done.stdout.splitlines()) <= 2  # it stops, and does not fail one by one
+    assert launch(sweep, InlineEngine, Notes()).outcomes.keys() == whole.outcomes.keys()
+
+
+def test_records_say_nothing_about_how_the_sweep_was_launched(finished: Path):
+    for path in finished.glob("*/record.json"):
+        assert json.loads(path.read_text())["config"]["data"] == "data"  # as the user wrote it

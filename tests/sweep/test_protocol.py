@@ -1,0 +1,145 @@
+"""Which runs a sweep has, and which hyperparameters win: against counts and medians worked out by hand."""
+
+import random
+import subprocess
+import sys
+
+import pytest
+
+from glue_mva import paper
+from glue_mva.record import RunRecord
+from glue_mva.sweep import Hparams, Outcome, SweepConfig, cells, chosen, expand, final_runs, known_runs, load_sweep
+
+GRID = {"tasks": ["rte"], "optimizers": ["adam"], "lr": [1e-5, 2e-5], "weight_decay": [0.1, 0.2]}
+KEY = ("rte", "adam")
+
+
+def scored(sweep: SweepConfig, scores: dict[tuple[float, float], list[float | None]], status: str = "ok"):
+    """Outcomes of a one-cell sweep's search runs: point -> score per seed."""
+    table = cells(sweep)
+    outcomes = {}
+    for point, values in scores.items():
+        runs = [run for run in table[KEY].search_runs if run.hparams == point]
+        outcomes |= {run.run_id: Outcome(status, value) for run, value in zip(runs, values, strict=True)}
+    return table, outcomes
+
+
+def test_size_of_the_papers_table():
+    assert len(expand(load_sweep("table3"))) == 8 * 4 * 24
+    assert len(expand(load_sweep("table3", {"search_seeds": 3}))) == 8 * 4 * 24 * 3
+    assert len(expand(load_sweep("table3", {"protocol": "grid"}))) == 8 * 4 * 24 * 4 == 3072
+    assert len(expand(load_sweep("table3", {"protocol": "fixed"}))) == 8 * 4 * 4
+
+
+def test_expand_is_a_function_of_the_file_alone():
+    first, second = expand(load_sweep("mini")), expand(load_sweep("mini"))
+    assert [run.run_id for run in first] == [run.run_id for run in second]
+    assert len({run.run_id for run in first}) == len(first)
+
+
+def test_importing_needs_neither_torch_nor_ray():
+    code = "import sys, glue_mva.sweep.plan, glue_mva.sweep.view; print({'torch', 'ray', 'pandas'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_highest_median_wins_not_highest_score():
+    sweep = SweepConfig(**GRID, search_seeds=3)
+    table, outcomes = scored(sweep, {
+        (1e-5, 0.1): [70.0, 71.0, 72.0],  # median 71
+        (1e-5, 0.2): [60.0, 60.0, 99.0],  # median 60, highest score
+        (2e-5, 0.1): [73.0, 71.5, 10.0],  # median 71.5
+        (2e-5, 0.2): [71.0, 71.0, 71.0],
+    })  # fmt: skip
+    assert chosen(table, KEY, outcomes) == Hparams(2e-5, 0.1)
+    final = final_runs(table, KEY, outcomes)
+    assert [(run.config.lr, run.config.weight_decay) for run in final] == [(2e-5, 0.1)] * 4
+    assert not {run.config.seed for run in final} & {run.config.seed for run in table[KEY].search_runs}
+
+
+def test_ties_go_to_the_smaller_lr_then_the_smaller_decay():
+    table, outcomes = scored(SweepConfig(**{**GRID, "lr": [2e-5, 1e-5], "weight_decay": [0.2, 0.1]}),
+                             {(lr, wd): [70.0] for lr in (1e-5, 2e-5) for wd in (0.1, 0.2)})  # fmt: skip
+    assert chosen(table, KEY, outcomes) == Hparams(1e-5, 0.1)
+
+
+@pytest.mark.parametrize("bad", [None, float("nan"), float("inf")])
+def test_a_score_that_is_no_number_never_wins(bad: float | None):
+    scores = {(1e-5, 0.1): [bad], (1e-5, 0.2): [bad], (2e-5, 0.1): [-3.0], (2e-5, 0.2): [bad]}
+    table, outcomes = scored(SweepConfig(**GRID), scores)
+    assert chosen(table, KEY, outcomes) == Hparams(2e-5, 0.1)
+
+
+def test_a_diverged_run_counts_as_the_worst_score():
+    sweep = SweepConfig(**{**GRID, "weight_decay": 0.1}, search_seeds=3)
+    table, outcomes = scored(sweep, {(1e-5, 0.1): [70.0, 70.0, 70.0], (2e-5, 0.1): [90.0, 90.0, 90.0]})
+    runs = [run.run_id for run in table[KEY].search_runs if run.hparams.lr == 2e-5]
+    one = {**outcomes, runs[0]: Outcome("diverged", 95.0)}
+    two = {**one, runs[1]: Outcome("diverged", 95.0)}
+    assert chosen(table, KEY, one) == Hparams(2e-5, 0.1)  # median of (none, 90, 90)
+    assert chosen(table, KEY, two) == Hparams(1e-5, 0.1)
+
+
+def test_nothing_is_chosen_before_the_search_is_finished_or_where_all_diverged():
+    table, outcomes = scored(SweepConfig(**GRID), {(1e-5, 0.1): [70.0], (1e-5, 0.2): [70.0], (2e-5, 0.1): [70.0]})
+    last = next(run.run_id for run in table[KEY].search_runs if run.hparams == (2e-5, 0.2))
+    assert chosen(table, KEY, outcomes) is None
+    assert chosen(table, KEY, {**outcomes, last: Outcome("failed", None)}) is None
+    assert chosen(table, KEY, {**outcomes, last: Outcome("diverged", None)}) == Hparams(1e-5, 0.1)
+    assert chosen(table, KEY, {run_id: Outcome("diverged", None) for run_id in [*outcomes, last]}) is None
+
+
+def test_one_point_needs_no_search():
+    sweep = SweepConfig(**{**GRID, "lr": 1e-5, "weight_decay": 0.1})
+    assert [run.seed for run in expand(sweep)] == [1, 2, 3, 4]
+
+
+def test_heldout_searches_on_training_rows_and_only_final_runs_see_the_dev_set():
+    sweep = SweepConfig(**GRID, protocol="heldout", holdout_fraction=0.2, holdout_seed=7)
+    table, outcomes = scored(sweep, {(lr, wd): [70.0] for lr in (1e-5, 2e-5) for wd in (0.1, 0.2)})
+    assert {(r.config.holdout_fraction, r.config.holdout_seed) for r in table[KEY].search_runs} == {(0.2, 7)}
+    assert {run.config.holdout_fraction for run in final_runs(table, KEY, outcomes)} == {0.0}
+
+
+def test_grid_selects_among_its_own_runs_and_adds_none():
+    sweep = SweepConfig(**GRID, protocol="grid", final_seeds=2)
+    table, outcomes = scored(sweep, {(lr, wd): [lr, 70.0 + lr] for lr in (1e-5, 2e-5) for wd in (0.1, 0.2)})
+    assert {run.run_id for run in known_runs(table, outcomes)} == set(outcomes)
+    assert {run.hparams for run in final_runs(table, KEY, outcomes)} == {(2e-5, 0.1)}
+
+
+def test_fixed_takes_the_papers_best_points():
+    runs = expand(load_sweep("table3", {"protocol": "fixed"}))
+    best = {(task, optim, *points[task]) for optim, points in paper.BEST_HPARAMS.items() for task in points}
+    assert {(run.task, run.optim, run.lr, run.weight_decay) for run in runs} == best
+    assert len(best) == 32
+
+
+def test_matched_row_scales_lr_by_the_ratio_of_step_sizes():
+    sweep = load_sweep("figure5")
+    table = cells(sweep)
+    matched = ("sst2", "adam-eta'")
+    outcomes: dict[str, Outcome] = {}
+    sizes = {"adam": [2.0e-6, 3.0e-6, 2.0e-6, 3.0e-6], "madam": [4.0e-6, 4.0e-6, 4.0e-6, 4.2e-6]}
+    for name, values in sizes.items():
+        assert final_runs(table, matched, outcomes) == []
+        runs = final_runs(table, ("sst2", name), outcomes)
+        outcomes |= {run.run_id: Outcome("ok", 90.0, size) for run, size in zip(runs, values, strict=True)}
+    # Adam's lr 1e-5, times mean 4.05e-6 over mean 2.5e-6 = 1.62
+    assert {(run.config.lr, run.config.weight_decay) for run in final_runs(table, matched, outcomes)} == {(1.6e-5, 0.1)}
+    assert all(run.config.optim == "adam" for run in final_runs(table, matched, outcomes))
+
+
+def test_step_size_of_a_record_is_the_mean_of_its_curve():
+    record = RunRecord("x", "ok", {}, {}, score=1.0, curves={"step_size": [1.0, None, 3.0]})
+    assert Outcome.of(record).step_size == 2.0
+
+
+def test_order_of_outcomes_does_not_matter():
+    sweep = SweepConfig(**GRID, search_seeds=2)
+    draw = random.Random(0)
+    table, outcomes = scored(
+        sweep, {(lr, wd): [draw.random(), draw.random()] for lr in (1e-5, 2e-5) for wd in (0.1, 0.2)}
+    )
+    shuffled = list(outcomes.items())
+    draw.shuffle(shuffled)
+    assert chosen(table, KEY, dict(shuffled)) == chosen(table, KEY, outcomes)

@@ -39,9 +39,9 @@ class Row:
     def label(self) -> str:
         """Name in tables and figures."""
         label = get_optimizer(self.optim).label
-        short = self.optim.rpartition(":")[2].lower()
-        if self.name.lower().startswith(short):
-            return label + self.name[len(short) :].replace("eta'", MATCHED_SIGN)
+        for start in (self.optim, self.optim.rpartition(":")[2]):
+            if self.name.lower().startswith(start.lower()):
+                return label + self.name[len(start) :].replace("eta'", MATCHED_SIGN)
         return self.name
 
     @property
@@ -318,6 +318,9 @@ def missing_reason(made: Study, task: str, row: str) -> str | None:
     if usable >= made.final_seeds:
         return None
     searched = made.of(task, row, "search")
+    matched = next((r.matched for r in made.rows if r.name == row), None)
+    if final.empty and matched and (task, row) not in made.chosen:
+        return f"waits for the final seeds of its optimizer's plain row and of {matched}"
     if final.empty and searched.empty:
         return "not run"
     if final.empty and (task, row) not in made.chosen:
@@ -325,7 +328,7 @@ def missing_reason(made: Study, task: str, row: str) -> str | None:
         done = int(searched["status"].isin(["ok", "diverged"]).sum())
         if done < planned:
             return f"search not finished ({done} of {planned} runs)"
-        return f"no run of the search has a score ({_fates(searched)})" if done else "waits for another row"
+        return f"no run of the search has a score ({_fates(searched)})"
     if final.empty:
         return "final seeds not run"
     fates = _fates(final)

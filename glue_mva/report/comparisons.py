@@ -162,6 +162,8 @@ def verdict(c: Comparison, a: Row, b: Row, tests: int) -> str:
         what = f"the median of {a.label} is {abs(c.difference_of_medians):.2f} {side} that of {b.label}{examples}"
     if c.difference_of_medians * c.difference_of_means < 0:
         what += f" (the means differ the other way, {signed(c.difference_of_means)})"
+    if math.isnan(c.p):
+        return f"{title}: {what}; with one seed there is nothing to test."
     seeds = f"{c.n_a} shared seeds" if c.paired else f"{c.n_a} and {c.n_b} seeds"
     adjusted = f", {p_value(c.p_holm)} after Holm over {tests} tasks" if tests > 1 else ""
     tested = f"p = {p_value(c.p)}{adjusted}"
@@ -207,7 +209,7 @@ def overall(pair: Pair) -> str:
         text += f" (sign test over tasks p = {p_value(stats.sign_test_p(higher, lower))})"
     text += f"; a difference of means is shown in favour of {a} on {shown_up}, of {b} on {shown_down}"
     if all(c.smallest_p * len(done) > stats.ALPHA for c in done):
-        text += f"; with this many seeds no task could have shown one after Holm over {len(done)} tests"
+        text += "; with this many seeds no task could have shown one" + (" after Holm" if len(done) > 1 else "")
     if missing := len(pair.tasks) - len(done):
         text += f"; {missing} of {len(pair.tasks)} tasks were not compared"
     return text + "."

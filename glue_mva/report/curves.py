@@ -88,7 +88,7 @@ def curves_figure(made: Study, task: str) -> "Figure | None":
             if name == "step_size":
                 ax.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
         for ax, name in zip(axes, shown, strict=True):
-            if name == "step_size":  # all lines end at 0, so their names stand in the empty corner
+            if name == "step_size" and drawn[name]:  # all lines end at 0, so their names stand in the empty corner
                 ax.legend(loc="upper right", fontsize=6, handlelength=1.8, labelspacing=0.25, borderaxespad=0)
                 continue
             ends = [(float(b.step[-1]), float(b.mean[-1]), r.label, text_color(r.optim)) for r, b in drawn[name]]

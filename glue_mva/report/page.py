@@ -142,7 +142,7 @@ _CSS = """
   :root { --text: #e4e4e4; --back: #16181b; --line: #3a3e44; --soft: #22262b; --link: #7db7f5; }
 }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 62rem; color: var(--text); background: var(--back);
+body { margin: 0 auto; padding: 1rem; max-width: 74rem; color: var(--text); background: var(--back);
        font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; } h2 { margin-top: 2.2rem; font-size: 1.3rem; border-bottom: 1px solid var(--line); }
 h3 { font-size: 1.05rem; } a { color: var(--link); }

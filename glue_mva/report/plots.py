@@ -34,8 +34,8 @@ def line_style(row: Row, rows: Sequence[Row]) -> str:
 
 def unit(task: str) -> str:
     """Axis label of a task's score, as in `Accuracy (%)`."""
-    return {"accuracy": "accuracy (%)", "matthews_correlation": f"Matthews correlation {TIMES} 100",
-            "pearson": f"Pearson correlation {TIMES} 100"}[TASKS[task].headline]  # fmt: skip
+    return {"accuracy": "accuracy (%)", "matthews_correlation": f"Matthews {TIMES} 100",
+            "pearson": f"Pearson {TIMES} 100"}[TASKS[task].headline]  # fmt: skip
 
 
 def label_ends(ax: "Axes", ends: Sequence[tuple[float, float, str, str]], size: float = 6.5) -> None:
@@ -176,9 +176,7 @@ def _heatmap(ax: "Axes", s: Selection, scale: tuple[float, float]):
     grid = s.points.pivot(index="weight_decay", columns="lr", values="median").sort_index()
     diverged = s.points.pivot(index="weight_decay", columns="lr", values="diverged").reindex_like(grid).to_numpy()
     values = grid.to_numpy(dtype=float)
-    map_ = colormaps["cividis"].copy()
-    map_.set_bad("#EFEFEF")
-    image = ax.imshow(values, cmap=map_, vmin=scale[0], vmax=scale[1], aspect="auto", origin="lower")
+    image = ax.imshow(values, cmap=colormaps["cividis"], vmin=scale[0], vmax=scale[1], aspect="auto", origin="lower")
     for i, decay in enumerate(grid.index):
         for j, lr in enumerate(grid.columns):
             value, lost = values[i, j], diverged[i, j]
@@ -195,6 +193,7 @@ def _heatmap(ax: "Axes", s: Selection, scale: tuple[float, float]):
     ax.set_xlabel("learning rate")
     ax.set_ylabel("weight decay")
     ax.set_title(s.row.label, color=text_color(s.row.optim))
+    ax.set_facecolor("#EFEFEF")  # points without a score
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return image

@@ -61,12 +61,12 @@ def _mean_difference(a: NDArray[np.float64], b: NDArray[np.float64], axis: int =
 
 
 def permutation_p(a: ArrayLike, b: ArrayLike, *, paired: bool) -> float:
-    """Two-sided p of the permutation test of equal means (scores (n_a,) and (n_b,)); NaN where one is empty.
+    """Two-sided p of the permutation test of equal means (scores (n_a,) and (n_b,)); NaN for fewer than two each.
 
     Exact up to `EXACT_LIMIT` arrangements; beyond that 99,999 random ones, drawn with a fixed seed.
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if min(len(x), len(y)) == 0:
+    if min(len(x), len(y)) < 2:
         return math.nan
     exact = arrangements(len(x), len(y), paired=paired) <= EXACT_LIMIT
     # Scores are multiples of 100 / rows: rounding keeps equal sums equal.

@@ -9,7 +9,7 @@ import numpy as np
 from glue_mva import metrics
 from glue_mva.config import RunConfig
 from glue_mva.recipes import resolve
-from glue_mva.record import RunRecord, Status, write_predictions, write_record
+from glue_mva.record import RunRecord, Status, read_record, write_predictions, write_record
 from glue_mva.tasks import get_task
 
 UPDATES = 40
@@ -121,3 +121,8 @@ def four_scores(median: float, standard_error: float) -> list[float]:
     """Four scores with this median and this standard error: m - a, m, m, m + a has the standard error a / sqrt 6."""
     a = standard_error * math.sqrt(6)
     return [median - a, median, median, median + a]
+
+
+def read_back(runs: Path, run_id: str) -> RunRecord:
+    """The record of a run that was written."""
+    return read_record(runs / run_id)

@@ -1,0 +1,141 @@
+"""Two optimizers side by side: the numbers, and sentences that say no more than they do."""
+
+from pathlib import Path
+
+import pytest
+
+from glue_mva.errors import UsageError
+from glue_mva.report.aggregate import Row, Study, study
+from glue_mva.report.comparisons import Comparison, Pair, compare, comparison_table, overall, parse_pairs, verdict
+from glue_mva.report.load import load_runs
+from tests.report.factory import make_record, write_predicted_run, write_run
+
+MADAM, ADAM = Row("madam", "madam"), Row("adam", "adam")
+
+
+def make_study(folder: Path, madam: list[float], adam: list[float], *, first_seed_of_adam: int = 1) -> Study:
+    for seed, score in enumerate(madam, start=1):
+        write_run(folder, make_record("sst2", "madam", score=score, seed=seed))
+    for seed, score in enumerate(adam, start=first_seed_of_adam):
+        write_run(folder, make_record("sst2", "adam", score=score, seed=seed))
+    return study(load_runs(folder), None)
+
+
+def test_numbers_of_one_task(tmp_path: Path) -> None:
+    made = make_study(tmp_path, [95.0, 95.2, 95.4, 95.8], [94.5, 94.9, 94.7, 95.1])
+    (c,) = compare(made, (MADAM, ADAM)).tasks
+    assert c.paired
+    assert c.difference_of_medians == pytest.approx(95.3 - 94.8)
+    assert c.difference_of_means == pytest.approx(0.55)
+    assert c.difference_in_examples == pytest.approx(0.005 * 872)
+    assert c.p == c.p_holm == pytest.approx(0.125)
+    assert c.smallest_p == pytest.approx(0.125)
+    # differences .5 .3 .7 .7: mean .55, standard deviation .19149, t = 3.182446
+    half = 3.182446 * 0.191485 / 2
+    assert (c.means_low, c.means_high) == pytest.approx((0.55 - half, 0.55 + half), rel=1e-5)
+    assert c.medians_low != c.medians_low  # no predictions, no bootstrap
+
+
+def test_other_seeds_are_compared_unpaired(tmp_path: Path) -> None:
+    made = make_study(tmp_path, [95.0, 95.2, 95.4, 95.8], [94.5, 94.9, 94.7, 94.8], first_seed_of_adam=11)
+    (c,) = compare(made, (MADAM, ADAM)).tasks
+    assert not c.paired
+    assert c.p == pytest.approx(2 / 70)
+
+
+def test_pairing_is_by_seed_not_by_order(tmp_path: Path) -> None:
+    """Adam's records are written in another order; every seed is 1 lower than its partner."""
+    for seed, score in ((1, 95.0), (2, 90.0), (3, 93.0), (4, 91.0)):
+        write_run(tmp_path, make_record("sst2", "madam", score=score, seed=seed, created=f"2026-01-0{seed}"))
+        write_run(tmp_path, make_record("sst2", "adam", score=score - 1, seed=seed, created=f"2026-01-0{9 - seed}"))
+    (c,) = compare(study(load_runs(tmp_path), None), (MADAM, ADAM)).tasks
+    assert (c.means_low, c.means_high) == pytest.approx((1, 1))
+
+
+def test_bootstrap_reads_the_stored_predictions(tmp_path: Path) -> None:
+    for optim, quality in (("madam", 0.9), ("adam", 0.6)):
+        for seed in (1, 2, 3):
+            write_predicted_run(tmp_path, "cola", optim, quality, seed=seed)
+    (c,) = compare(study(load_runs(tmp_path), None), (MADAM, ADAM)).tasks
+    assert 0 < c.bootstrap_means_low < c.difference_of_means < c.bootstrap_means_high
+    assert c.medians_low < c.difference_of_medians < c.medians_high
+    assert c.difference_in_examples != c.difference_in_examples  # Matthews is no share of examples
+
+
+def test_predictions_on_other_rows_are_not_compared(tmp_path: Path) -> None:
+    write_predicted_run(tmp_path, "rte", "madam", 0.9, seed=1, rows=100)
+    write_predicted_run(tmp_path, "rte", "adam", 0.9, seed=1, rows=99)
+    (c,) = compare(study(load_runs(tmp_path), None), (MADAM, ADAM)).tasks
+    assert c.bootstrap_means_low != c.bootstrap_means_low
+
+
+def test_holm_counts_the_tasks_that_were_compared(tmp_path: Path) -> None:
+    for task in ("rte", "sst2", "mrpc"):
+        for seed in range(1, 9):
+            write_run(tmp_path, make_record(task, "madam", score=80.0 + seed / 10, seed=seed))
+            if task != "mrpc" or seed < 5:
+                write_run(tmp_path, make_record(task, "adam", score=75.0 + seed / 7, seed=seed))
+    pair = compare(study(load_runs(tmp_path), None, seeds=8), (MADAM, ADAM))
+    p = {c.task: (c.p, c.p_holm) for c in pair.tasks}
+    assert p["rte"] == pytest.approx((2 / 256, 4 / 256))
+    missing = next(c for c in pair.tasks if c.task == "mrpc")
+    assert missing.missing == "Adam: 4 of 8 seeds"
+    assert missing.verdict == "MRPC: not compared (Adam: 4 of 8 seeds)."
+    assert "1 of 3 tasks were not compared" in pair.overall
+    assert "in favour of MAdam on 2, of Adam on 0" in pair.overall
+
+
+def test_verdict_when_seeds_cannot_show_anything(tmp_path: Path) -> None:
+    made = make_study(tmp_path, [95.0, 95.2, 95.4, 95.8], [94.5, 94.9, 94.7, 95.1])
+    pair = compare(made, (MADAM, ADAM))
+    assert pair.tasks[0].verdict == (
+        "SST-2: the median of MAdam is 0.50 above that of Adam, 4.4 of 872 dev examples; over 4 shared seeds no "
+        "difference of means is shown (p = .125), and this many seeds cannot show one at all: the smallest p they can "
+        "reach is .125; about 6 seeds each would show a true difference of this size."
+    )
+    assert "with this many seeds no task could have shown one" in pair.overall
+
+
+def shown(low: float, high: float) -> Comparison:
+    return Comparison("sst2", "madam", "adam", 8, 8, True, difference_of_medians=0.5, difference_of_means=0.4,
+                      dev_rows=872, p=0.0078, p_holm=0.016, smallest_p=2 / 256, bootstrap_means_low=low,
+                      bootstrap_means_high=high, seeds_needed=7)  # fmt: skip
+
+
+def test_verdict_over_seeds_and_over_examples_are_two_things() -> None:
+    certain = verdict(shown(0.1, 0.7), MADAM, ADAM, 2)
+    assert "a difference of means is shown (p = .008, .016 after Holm over 2 tasks)" in certain
+    assert "leaves out 0" in certain
+    doubtful = verdict(shown(-0.2, 1.0), MADAM, ADAM, 2)
+    assert "on other dev examples it could be none, or the other way (95 % interval -0.20 to +1.00)" in doubtful
+
+
+def test_verdict_names_means_that_differ_the_other_way_and_equal_medians() -> None:
+    c = Comparison("sst2", "madam", "adam", 8, 8, True, difference_of_medians=0.5, difference_of_means=-0.1,
+                   p=0.9, p_holm=0.9, smallest_p=2 / 256, seeds_needed=200)  # fmt: skip
+    text = verdict(c, MADAM, ADAM, 1)
+    assert "(the means differ the other way, -0.10)" in text
+    assert "about 200 seeds each" in text
+    assert "cannot show" not in text
+    c.difference_of_medians = 0.0
+    assert "MAdam and Adam have the same median" in verdict(c, MADAM, ADAM, 1)
+
+
+def test_one_seed_is_no_test(tmp_path: Path) -> None:
+    pair = compare(make_study(tmp_path, [95.0], [94.0]), (MADAM, ADAM))
+    assert pair.tasks[0].verdict.endswith("8.7 of 872 dev examples; with one seed there is nothing to test.")
+    assert "in favour of MAdam on 0" in pair.overall
+
+
+def test_overall_of_nothing() -> None:
+    c = Comparison("rte", "madam", "adam", 0, 0, False, missing="Adam: not run")
+    assert overall(Pair(MADAM, ADAM, [c])) == "MAdam and Adam were compared on no task."
+
+
+def test_pairs_asked_for_come_after_the_papers(tmp_path: Path) -> None:
+    made = make_study(tmp_path, [95.0], [94.0])
+    assert parse_pairs(["adam:madam"], made) == [(MADAM, ADAM), (ADAM, MADAM)]
+    for text, message in (("adam:laprop", "no row 'laprop'"), ("adam", "write it as A:B"), ("adam:adam", "same row")):
+        with pytest.raises(UsageError, match=message):
+            parse_pairs([text], made)
+    assert len(comparison_table([compare(made, pair) for pair in parse_pairs([], made)])) == 1

@@ -1,0 +1,75 @@
+"""The search: chosen points, edges, noise, and what the choice flatters."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glue_mva.report.aggregate import Point, study
+from glue_mva.report.load import load_runs
+from glue_mva.report.selection import edges, median_noise, seed_deviation, selection_markdown, selections
+from glue_mva.sweep.config import SweepConfig
+from tests.report.factory import make_record, write_run
+
+POINTS = pd.DataFrame([(lr, decay) for lr in (1e-5, 2e-5, 4e-5) for decay in (0.1, 0.2)],
+                      columns=["lr", "weight_decay"])  # fmt: skip
+
+
+def test_edges_of_the_grid() -> None:
+    assert edges(POINTS, Point(2e-5, 0.1)) == ["weight decay is the lowest"]
+    assert edges(POINTS, Point(4e-5, 0.2)) == ["lr is the highest", "weight decay is the highest"]
+    assert edges(POINTS[POINTS["weight_decay"] == 0.1], Point(2e-5, 0.1)) == []
+
+
+def test_noise_of_a_median() -> None:
+    assert median_noise(2.0, 1) == 2.0
+    assert median_noise(2.0, 2) == pytest.approx(2 / math.sqrt(2))
+    assert median_noise(1.0, 3) == pytest.approx(0.6698, rel=0.02)  # exact: sqrt(0.4487)
+    assert median_noise(1.0, 5) == pytest.approx(0.5356, rel=0.02)  # exact: sqrt(0.2868)
+
+
+@pytest.fixture
+def searched(tmp_path: Path) -> Path:
+    """One search seed per point, best 75 at the highest lr; finals 72, 73, 74; one point diverged."""
+    for lr, score in ((1e-5, 70.0), (2e-5, 72.0), (4e-5, 75.0), (5e-5, None)):
+        status = "ok" if score else "diverged"
+        fields = {"lr": lr, "weight_decay": 0.1}
+        write_run(tmp_path, make_record("rte", "adam", score=score, status=status, seed=1001, **fields))
+        if lr == 4e-5:
+            for seed in (1, 2, 3):
+                write_run(tmp_path, make_record("rte", "adam", score=71.0 + seed, seed=seed, **fields))
+    return tmp_path
+
+
+SWEEP = SweepConfig(tasks=["rte"], optimizers=["adam"], lr=[1e-5, 2e-5, 4e-5, 5e-5], weight_decay=[0.1], final_seeds=3)
+
+
+def test_search_score_against_final_median(searched: Path) -> None:
+    (found,) = selections(study(load_runs(searched), SWEEP))
+    assert found.chosen == (4e-5, 0.1)
+    assert (found.search_score, found.final_median, found.fresh_seeds) == (75.0, 73.0, True)
+    assert found.edges == []  # 5e-5 was tried, and diverged
+    # Seed noise from the chosen point's 4 runs: 75, 72, 73, 74.
+    runs = study(load_runs(searched), SWEEP).members.drop_duplicates("run_id")
+    assert seed_deviation(runs) == pytest.approx(np.std([75, 72, 73, 74], ddof=1))
+    assert 0 < found.flattery.low < found.flattery.high
+
+
+def test_expected_best_counts_diverged_runs_as_the_constant_prediction(searched: Path) -> None:
+    (found,) = selections(study(load_runs(searched), SWEEP))
+    assert len(found.best_of) == 4
+    assert found.best_of[0] == pytest.approx((70 + 72 + 75 + 50) / 4)
+
+
+def test_the_page_warns_at_the_edge(searched: Path) -> None:
+    narrow = SWEEP.replace(lr=[1e-5, 2e-5, 4e-5])
+    text = selection_markdown(selections(study(load_runs(searched), narrow)))
+    assert "RTE, Adam: the chosen lr is the highest that was searched" in text
+    assert "| RTE | Adam | 3 | 4e-5 | 0.1 | 75.00 | 73.00 | +2.00 |" in text
+
+
+def test_no_search_no_table(tmp_path: Path) -> None:
+    write_run(tmp_path, make_record("rte", "adam", score=70.0, seed=1))
+    assert selections(study(load_runs(tmp_path), None)) == []

@@ -1,0 +1,149 @@
+"""Table 3 as printed: equal to the paper's for the paper's numbers, honest about what is missing."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from glue_mva import paper
+from glue_mva.report import tables, text
+from glue_mva.report.aggregate import Study, study
+from glue_mva.report.load import load_runs
+from glue_mva.tasks import TASKS
+from tests.report.factory import four_scores, make_record, write_run
+
+PRINTED = """\
+Reported (Liu et al. 2019),87.6,92.8,91.9,78.7,94.8,90.2,63.6,91.2
+Adam,87.70 (.03),92.85 (.06),91.80 (.03),79.25 (.71),94.75 (.08),88.50 (.24),61.92 (1.1),91.17 (.13)
+LaProp,87.80 (.04),92.85 (.13),91.80 (.03),78.00 (.46),94.65 (.11),89.20 (.20),63.01 (.61),91.17 (.06)
+MAdam,87.90 (.08),92.95 (.07),91.85 (.03),79.60 (.66),94.85 (.12),89.70 (.17),63.33 (.60),91.28 (.03)
+LaMAdam,87.80 (.03),93.05 (.05),91.85 (.05),80.15 (.64),95.15 (.15),90.20 (.20),63.84 (.85),91.36 (.04)
+"""
+"""Table 3 of the paper, copied from its page."""
+
+
+def read(folder: Path, **options) -> Study:
+    return study(load_runs(folder), None, **options)
+
+
+@pytest.fixture(scope="module")
+def papers_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seeds per cell with the median and standard error of the paper."""
+    runs = tmp_path_factory.mktemp("paper")
+    for optim, row in paper.TABLE3.items():
+        for task, (median, error) in row.items():
+            for seed, score in enumerate(four_scores(median, error), start=1):
+                write_run(runs, make_record(task, optim, score=score, seed=seed, curves=False))
+    return runs
+
+
+def test_records_with_the_papers_numbers_print_the_papers_table(papers_runs: Path) -> None:
+    table = tables.table3(read(papers_runs))
+    header, *lines = tables.table3_csv(table).splitlines()
+    assert "\n".join(lines) + "\n" == PRINTED
+    assert (
+        header == "Method,MNLI (Acc),QNLI (Acc),QQP (Acc),RTE (Acc),SST-2 (Acc),MRPC (Acc),CoLA (Mcc),STS-B (Pearson)"
+    )
+    assert table.notes == []
+
+
+def test_the_best_of_each_column_is_bold_and_equals_share_it(papers_runs: Path) -> None:
+    markdown = tables.table3_markdown(tables.table3(read(papers_runs)))
+    lines = {line.split("|")[1].strip(): line for line in markdown.splitlines() if line.startswith("|")}
+    assert lines["MAdam"].count("**") == 2 * 2  # MNLI, and QQP with LaMAdam
+    assert lines["LaMAdam"].count("**") == 2 * 7
+    assert "**91.85 (.03)**" in lines["MAdam"]
+    assert "**91.85 (.05)**" in lines["LaMAdam"]
+    assert "**" not in lines["Adam"] + lines["LaProp"] + lines["Reported (Liu et al. 2019)"]
+
+
+def test_latex_has_the_same_cells_and_balanced_braces(papers_runs: Path) -> None:
+    latex = tables.table3_tex(tables.table3(read(papers_runs), with_paper=True))
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
+        assert latex.count(rule) == 1
+    rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
+    assert {row.count("&") for row in rows} == {8}
+    assert r"\textbf{80.15 (.64)}" in latex
+    assert latex.count("{") == latex.count("}")
+
+
+def test_with_paper_puts_values_and_difference_beneath(papers_runs: Path) -> None:
+    lines = list(csv.reader(tables.table3_csv(tables.table3(read(papers_runs), with_paper=True)).splitlines()))
+    names = [line[0] for line in lines]
+    place = names.index("MAdam")
+    assert names[place + 1 : place + 3] == ["MAdam, paper", "difference"]
+    assert lines[place + 1][1:] == lines[place][1:]
+    assert set(lines[place + 2][1:]) == {"0.00"}
+
+
+def test_error_is_printed_as_in_the_paper() -> None:
+    assert [text.error(v) for v in (0.034, 0.6, 0.994, 0.9951, 1.1, 12.34)] == [
+        ".03",
+        ".60",
+        ".99",
+        "1.0",
+        "1.1",
+        "12.3",
+    ]
+
+
+def test_missing_cells_say_why_and_are_never_averaged_over_fewer_seeds(tmp_path: Path) -> None:
+    for seed in (1, 2, 3, 4):
+        write_run(tmp_path, make_record("rte", "adam", score=70.0 + seed, seed=seed))
+        write_run(tmp_path, make_record("sst2", "adam", score=90.0 + seed, seed=seed))
+        status = "diverged" if seed > 2 else "ok"
+        write_run(tmp_path, make_record("rte", "laprop", score=70.0 if seed < 3 else None, status=status, seed=seed))
+        write_run(tmp_path, make_record("rte", "madam", score=None, status="diverged", seed=seed))
+        if seed < 3:
+            write_run(tmp_path, make_record("rte", "lamadam", score=80.0, seed=seed))
+    made = read(tmp_path)
+    table = tables.table3(made)
+    assert table.entries["rte", "adam"].text == "72.50 (.65)"
+    assert [table.entries["rte", o].text for o in ("laprop", "madam", "lamadam")] == ["-", "-", "-"]
+    assert table.notes == [
+        "RTE, LaProp: 2 of 4 seeds (2 diverged)",
+        "SST-2, LaProp: not run",
+        "RTE, MAdam: diverged (all 4 runs)",
+        "SST-2, MAdam: not run",
+        "RTE, LaMAdam: 2 of 4 seeds",
+        "SST-2, LaMAdam: not run",
+    ]
+    assert "0.00" not in tables.table3_csv(table)
+    assert tables.table3(read(tmp_path, seeds=2)).entries["rte", "lamadam"].text == "80.00 (.00)"
+
+
+def test_one_seed_has_no_standard_error(tmp_path: Path) -> None:
+    write_run(tmp_path, make_record("rte", "adam", score=70.0, seed=1))
+    assert tables.table3(read(tmp_path)).entries["rte", "adam"].text == "70.00"
+
+
+def test_caption_says_another_model_and_partial_data(tmp_path: Path) -> None:
+    record = make_record("rte", "adam", model_name="build/small", partial=True, max_train_samples=100)
+    record.data["rows"] = {"train": 100, "validation": 50}
+    write_run(tmp_path, record)
+    caption = tables.table3(read(tmp_path)).caption
+    assert "build/small (125 million parameters), not the paper's RoBERTa-base" in caption
+    assert "RTE (100 of 2,490 training rows, 50 of 277 dev rows)" in caption
+
+
+def test_caption_of_the_papers_model_and_data_names_neither(papers_runs: Path) -> None:
+    caption = tables.caption(read(papers_runs))
+    assert "Model:" not in caption
+    assert "Partial" not in caption
+
+
+def test_other_optimizers_and_constants_are_rows_of_their_own_after_the_papers(tmp_path: Path) -> None:
+    write_run(tmp_path, make_record("rte", "torch.optim:SGD", seed=1))
+    write_run(tmp_path, make_record("rte", "madam", seed=1, optim_args={"beta2_min": 0.3}))
+    write_run(tmp_path, make_record("rte", "madam", seed=1))
+    write_run(tmp_path, make_record("rte", "adam", seed=1))
+    labels = [row.label for row in read(tmp_path).rows]
+    assert labels == ["Adam", "MAdam", "MAdam (beta2_min=0.3)", "SGD"]
+
+
+def test_tex_escapes() -> None:
+    assert tables.tex("a_b & 5 % η\N{PRIME}") == r"a\_b \& 5 \% $\eta'$"
+
+
+def test_columns_are_the_papers() -> None:
+    assert [t for t in TASKS if t in paper.TABLE3_TASKS] == list(paper.TABLE3_TASKS)

@@ -12,9 +12,10 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 SCHEMA_VERSION = 1
 RECORD_FILE = "record.json"
@@ -136,9 +137,11 @@ def read_record(path: Path) -> RunRecord:
     return RunRecord(**values)
 
 
-def write_predictions(arrays: dict[str, np.ndarray], folder: Path) -> Path:
+def write_predictions(arrays: "dict[str, np.ndarray]", folder: Path) -> Path:
     """Write `folder/predictions.npz` atomically. Keys `<split>/labels` (rows,), and `<split>/best` and `<split>/last`:
     logits (rows, classes), or predicted targets (rows,) of a regression, on the original scale."""
+    import numpy as np  # not at the top: commands that only read records answer sooner
+
     with atomic_write(folder / PREDICTIONS_FILE) as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     return folder / PREDICTIONS_FILE

@@ -1,0 +1,98 @@
+"""The commands as a user types them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glue_mva.cli.run import read_config_file
+from glue_mva.errors import UsageError
+from tools.build_cli_docs import PAGE, help_page
+
+RUN = [sys.executable, "-m", "glue_mva", "run"]
+
+
+def call(*words, cwd, **environment):
+    return subprocess.run(
+        [*words], capture_output=True, text=True, cwd=cwd, env={**os.environ, "COLUMNS": "200", **environment}
+    )
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--task", "rtee", "--optim", "adam"], "unknown task 'rtee'; did you mean 'rte'?"),
+        (["--task", "rte", "--optim", "madm"], "unknown optimizer 'madm'; did you mean 'madam'?"),
+        (["--task", "rte"], "give --optim"),
+        (["--task", "rte", "--optim", "adam", "--lr", "-1"], "lr"),
+        (["--task", "rte", "--optim", "adam", "--lr", "nan"], "got nan"),
+        (["--task", "rte", "--optim", "adam", "--set", "max_lenght=3"], "did you mean 'max_length'?"),
+        (["--config", "x.toml"], "x.toml: unknown key 'optimizer'"),
+        (["--task", "rte", "--optim", "adam", "--data", "nowhere"], "'nowhere' is not there"),
+        (["--task", "rte", "--optim", "adam"], "--data DIR (the official TSV files) or --demo"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, said, tmp_path):
+    (tmp_path / "x.toml").write_text('task = "rte"\noptimizer = "adam"\n')
+    done = call(*RUN, *words, cwd=tmp_path)
+    assert done.returncode == 2 and said in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["x.toml"]
+
+
+def test_a_run_from_the_command_line(tmp_path, tiny_models, glue):
+    words = ["--task", "MRPC", "--optim", "lamadam", "--data", glue, "--model", tiny_models["bert"],
+             "--max-train-samples", "40", "--num-train-epochs", "1", "--set", "max_eval_samples=40"]  # fmt: skip
+    done = call(*RUN, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the paper's best for LaMAdam on MRPC: lr 6e-05" in done.stdout
+    assert "epoch 1: validation accuracy" in done.stdout and "majority" in done.stdout
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    record = json.loads(path.read_text())
+    assert record["status"] == "ok" and str(path.relative_to(tmp_path)) in done.stdout
+    again = call(*RUN, *words, cwd=tmp_path)
+    assert again.returncode == 0 and "is finished" in again.stdout
+    assert json.loads(path.read_text()) == record
+
+
+def test_a_diverged_run_exits_with_1(tmp_path, tiny_models, glue):
+    words = ["--task", "rte", "--optim", "torch.optim:SGD", "--lr", "1e30", "--data", glue, "--model",
+             tiny_models["bert"], "--max-train-samples", "64", "--precision", "fp32"]  # fmt: skip
+    done = call(*RUN, *words, cwd=tmp_path)
+    assert done.returncode == 1 and "diverged: the loss was not finite" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_imports_nothing_of_weight(tmp_path):
+    heavy = ("torch", "transformers", "datasets", "pandas", "numpy", "ray")
+    code = f"import sys, glue_mva.cli; print([m for m in {heavy} if m in sys.modules])"
+    assert call(sys.executable, "-c", code, cwd=tmp_path).stdout.strip() == "[]"
+
+
+def test_the_public_names_import():
+    names = ["run", "GlueTrainer", "MAdam", "LaMAdam", "LaProp"]
+    code = f"from glue_mva import *; print({', '.join(n + '.__name__' for n in names)})"
+    assert call(sys.executable, "-c", code, cwd=Path.cwd()).stdout.split() == names
+
+
+def test_recipes_and_tasks_say_what_there_is(tmp_path):
+    shown = call(sys.executable, "-m", "glue_mva", "recipes", "--task", "stsb", "--optim", "madam", cwd=tmp_path).stdout
+    line = next(line for line in shown.splitlines() if "weight_decay" in line)
+    assert "0.5" in line and "differs" in line
+    assert "5,749" in call(sys.executable, "-m", "glue_mva", "tasks", cwd=tmp_path).stdout
+
+
+def test_config_files_name_the_key(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("lr = 1e-5\n[optim_args]\neps = 1e-8\n")
+    assert read_config_file(path) == {"lr": 1e-5, "optim_args": {"eps": 1e-8}}
+    path.write_text("learning_rate = 1e-5\n")
+    with pytest.raises(UsageError, match="learning_rate"):
+        read_config_file(path)
+
+
+def test_the_documented_help_is_the_programs():
+    assert PAGE.read_text(encoding="utf-8") == help_page(), "run: python tools/build_cli_docs.py"

@@ -154,7 +154,7 @@ def heatmap_figure(found: Sequence[Selection]) -> "Figure":
     """Median search score of every lr x weight decay of one task, one panel per row on a common colour scale."""
     columns = min(2, len(found))
     medians = np.concatenate([s.points["median"].dropna().to_numpy() for s in found])
-    decays = max(s.points["weight_decay"].nunique() for s in found)
+    decays = max(2, *(s.points["weight_decay"].nunique() for s in found))
     scale = (np.quantile(medians, 0.1), medians.max()) if len(medians) else (0.0, 1.0)
     with figure_style():
         width = TEXT_WIDTH if columns > 1 else 3.9
@@ -164,7 +164,7 @@ def heatmap_figure(found: Sequence[Selection]) -> "Figure":
         height = fig.get_figheight()
         rail = fig.add_axes((1 - 0.62 / width, 0.42 / height, 0.1 / width, 1 - 0.67 / height))
         bar = fig.colorbar(image, cax=rail, extend="min")
-        bar.set_label(f"{TASKS[found[0].task].title} {unit(found[0].task)}", fontsize=7)
+        bar.set_label(unit(found[0].task), fontsize=7)
         rail.tick_params(labelsize=6.5)
     return fig
 

@@ -40,6 +40,8 @@ class StepProbe:
     def _on_end(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if not self._is_due():
             return
+        if not _is_known(optimizer) and not self._before:
+            return  # measured already: torch calls the hooks twice where a subclass's step calls its parent's
         step_size = average_step_size(optimizer) if _is_known(optimizer) else self._mean_change(optimizer)
         if step_size is not None:
             self._values["step_size"] = step_size

@@ -16,24 +16,12 @@ from glue_mva.errors import UsageError
 from glue_mva.record import read_record
 from glue_mva.sweep import SweepConfig, final_runs, known_runs, load_sweep
 from glue_mva.sweep.engine import InlineEngine
-from glue_mva.sweep.launch import Progress, launch, more_parts, read_progress
+from glue_mva.sweep.launch import launch, more_parts, read_progress
 from glue_mva.sweep.protocol import cells
 from glue_mva.sweep.store import LOCK_FILE, LOG_FILE, is_active
 from glue_mva.sweep.view import rows
 
-
-class Notes:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.most_running = 0
-
-    def note(self, message: str, *, important: bool = False) -> None:
-        self.notes.append(message)
-
-    def update(self, progress: Progress) -> None:
-        self.most_running = max(self.most_running, len(progress.running))
+from .conftest import Notes
 
 
 def no_engine() -> Any:
@@ -44,19 +32,6 @@ def one_run(here: Path, tmp_path: Path, **changes: Any) -> SweepConfig:
     """A sweep of a single run; `changes` go over it."""
     values = {"tasks": ["rte"], "optimizers": ["adam"], "lr": 1e-3, "weight_decay": 0.1, "final_seeds": 1}
     return load_sweep("sweep.toml", {"output": str(tmp_path / "runs"), **values, **changes})
-
-
-@pytest.fixture(scope="session")
-def finished(material: Path) -> Path:
-    """The records of the whole sweep, made inline and never killed."""
-    before = Path.cwd()
-    os.chdir(material)
-    try:
-        progress = launch(load_sweep("sweep.toml"), InlineEngine, Notes())
-    finally:
-        os.chdir(before)
-    assert progress.is_complete
-    return material / "runs"
 
 
 @pytest.fixture

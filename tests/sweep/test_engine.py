@@ -1,0 +1,77 @@
+"""Real sweeps on Ray: the same records as inline, whatever is killed. Two Ray clusters in all."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from glue_mva.sweep import load_sweep
+from glue_mva.sweep.engine import RayEngine, Resources, worker_environment
+from glue_mva.sweep.launch import launch, read_progress
+from glue_mva.sweep.store import LOG_FILE, is_active
+
+from .conftest import Notes
+from .kills import kill_driver_after, results, run_sabotaged, sweep_process
+
+
+def test_a_killed_sweep_goes_on_and_ends_with_the_records_of_an_uninterrupted_one(
+    finished: Path, here: Path, tmp_path: Path
+):
+    (here / "killed").mkdir()
+    process = sweep_process(here, "--output", "killed/runs")
+    kill_driver_after(process, runs=random.randint(1, 6), delay=random.random())
+    assert not is_active(here / "killed" / "runs")
+    kept = {path: path.read_bytes() for path in (here / "killed" / "runs").glob("*/record.json")}
+    assert kept
+
+    process = sweep_process(here, "--output", "killed/runs")
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, output
+    assert "24 of 24 runs done" in output
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert output.count(" seed ") == 24 - len(kept)  # nothing twice
+    assert without_output(results(here / "killed" / "runs")) == without_output(results(finished))
+    shutil.rmtree(here / "killed")
+
+
+def test_dead_workers_and_nodes_are_replaced_and_nothing_changes(
+    finished: Path, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The same two clustered nodes then see an optimizer that takes its worker down at every attempt."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    sweep = load_sweep("sweep.toml", {"output": str(tmp_path / "runs")})
+    progress, saboteur = run_sabotaged(sweep, {2: "worker", 6: "node", 11: "worker"})
+    assert saboteur.done == ["worker", "node", "worker"]
+    assert progress.is_complete
+    assert not progress.failed
+    assert without_output(results(tmp_path / "runs")) == without_output(results(finished))
+
+
+def test_a_run_that_always_kills_its_worker_fails_after_two_retries_and_the_sweep_goes_on(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    changes = {"optimizers": ["tests.sweep.faulty:Doomed", "adam"], "lr": 1e-3, "final_seeds": 1, "tasks": ["rte"]}
+    sweep = load_sweep("sweep.toml", {"output": str(tmp_path / "runs"), **changes})
+    notes = Notes()
+    progress = launch(sweep, lambda: RayEngine(Resources()), notes)
+    ((run_id, error),) = progress.failed.items()
+    assert "the worker died" in error
+    assert len((here / "doomed.attempts").read_text()) == 3
+    assert (tmp_path / "runs" / run_id / LOG_FILE).read_text().count("about to die") == 3
+    assert len(progress.outcomes) == 1
+    assert 1 <= notes.most_running <= 2
+    assert read_progress(sweep)[0].failed == {run_id: error}  # the driver wrote the record
+
+
+def test_workers_get_their_share_of_the_cores():
+    environment = worker_environment(3)
+    assert environment["OMP_NUM_THREADS"] == "3"
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def without_output(found: dict) -> dict:
+    for result in found.values():
+        result["config"] = {key: value for key, value in result["config"].items() if key != "output"}
+    return found

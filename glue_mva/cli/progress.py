@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from glue_mva.config import RunConfig
@@ -56,7 +56,7 @@ def show_result(console: Console, record: RunRecord, config: RunConfig) -> None:
     """The last table of `glue-mva run`."""
     task = get_task(record.config["task"])
     majority = next((v for k, v in record.majority.items() if k.endswith(task.headline)), None)
-    table = Table("task", "optimizer", f"score ({task.heading})", "last epoch", "majority", "time", "record")
+    table = Table("task", "optimizer", "score", "last epoch", "majority", "time", Column("record", overflow="fold"))
     table.add_row(
         task.title,
         get_optimizer(record.config["optim"]).label,
@@ -67,6 +67,7 @@ def show_result(console: Console, record: RunRecord, config: RunConfig) -> None:
         str(Path(config.output) / record.run_id / RECORD_FILE),
     )
     console.print(table)
+    console.print(f"score: {task.headline} x 100 at the best epoch", highlight=False)
     execution = record.execution
     if "examples_per_second" in execution:
         console.print(

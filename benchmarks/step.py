@@ -40,7 +40,7 @@ def shapes(model: str) -> list[tuple[int, ...]]:
 
 
 class AuthorsMAdam(torch.optim.Optimizer):
-    """A literal port of the authors' per-tensor MAdam (github.com/zhuchen03/MaxVA), tensor operation by operation."""
+    """MAdam in the authors' form: sums not divided by w, delta in the denominator of beta_t, whole tensor by tensor."""
 
     def __init__(self, params, lr=1e-3, beta1=0.9, betas=(0.5, 0.98), eps=1e-6, weight_decay=0.0) -> None:
         super().__init__(params, {"lr": lr, "beta1": beta1, "betas": betas, "eps": eps, "weight_decay": weight_decay})
@@ -164,8 +164,9 @@ def measure(args: argparse.Namespace) -> str:
     lines = [
         f"# Optimizer step, {args.model} shapes ({count / 1e6:.1f}M parameters), {args.device}",
         "",
-        f"{name}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, float32. The peers take turns; medians"
-        f" of {args.rounds} rounds after {args.warmup} for warming up. A large copy moves {bandwidth / 1e9:.1f} GB/s here.",
+        f"{name}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, float32. The peers take turns;"
+        f" medians of {args.rounds} rounds after {args.warmup} for warming up."
+        f" A large copy moves {bandwidth / 1e9:.1f} GB/s here.",
         f"`{args.command}`",
         "",
         "| optimizer | ms | x fused AdamW | floor | GB/s | state, bytes per parameter |",

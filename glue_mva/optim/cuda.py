@@ -183,7 +183,8 @@ def _launch(
     if isinstance(lr, Tensor):
         lr = lr.reshape(()).to(device, non_blocking=True)
     smallest, largest = maxva.gamma_range(group.get("beta2_min", 0.0), group.get("beta2_max", 0.0))
-    _step[(len(blocks) // 2,)](
+    kernel: Any = _step
+    kernel[(len(blocks) // 2,)](
         table, blocks, lr,
         table if found_inf is None else found_inf.to(device, non_blocking=True),
         table if grad_scale is None else grad_scale.to(device, non_blocking=True),

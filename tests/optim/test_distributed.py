@@ -1,4 +1,4 @@
-"""FSDP2 on two CPU processes: sharded training equals training alone, and its checkpoints load into a fresh optimizer."""
+"""FSDP2 on two CPU processes: sharded training equals training alone, and its checkpoints load afresh."""
 
 import copy
 import os

@@ -58,6 +58,9 @@ def load_task(config: RunConfig) -> TaskData:
 
     rows = {name: len(split) for name, split in splits.items()}
     official = {name: task.rows[name] for name in wanted}
+    for name in wanted:
+        if rows[name] != official[name]:
+            log.warning("%s is partial: %s has %d rows, officially %d", task.title, name, rows[name], official[name])
     train = splits.get("train")
     if train is not None:
         train = draw_rows(train, config.max_train_samples)

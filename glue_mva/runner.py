@@ -63,13 +63,13 @@ def run(config: RunConfig, callbacks: Sequence[TrainerCallback] = ()) -> RunReco
     folder = Path(config.output) / config.run_id
     check_output(folder)
     with quiet_libraries(), deterministic():
-        prepared = _prepare(resolved)
+        prepared = prepare(resolved)
         with locked(folder):
             return _Run(resolved, sources, folder, prepared).execute(callbacks)
 
 
 @dataclass
-class _Prepared:
+class Prepared:
     """Everything that can be refused, loaded and checked before anything is written."""
 
     data: TaskData
@@ -85,7 +85,12 @@ class _Prepared:
     seconds: float
 
 
-def _prepare(config: RunConfig) -> _Prepared:
+def prepare(config: RunConfig) -> Prepared:
+    """Load and check everything that a resolved config needs, and tokenize its data; writes only to the cache.
+
+    Raises:
+        UsageError: bad input.
+    """
     watch = Stopwatch()
     device = environment.device_type()
     precision = resolve_precision(config.precision, device)
@@ -105,7 +110,7 @@ def _prepare(config: RunConfig) -> _Prepared:
     evaluation = {
         name: encode(split, data.task, tokenizer, max_length, scale) for name, split in data.evaluation.items()
     }
-    return _Prepared(
+    return Prepared(
         data, train, evaluation, tokenizer, model, device, precision, padding, scale, max_length, watch.seconds
     )
 
@@ -113,7 +118,7 @@ def _prepare(config: RunConfig) -> _Prepared:
 class _Run:
     """One run in the making."""
 
-    def __init__(self, config: RunConfig, sources: dict[str, str], folder: Path, prepared: _Prepared) -> None:
+    def __init__(self, config: RunConfig, sources: dict[str, str], folder: Path, prepared: Prepared) -> None:
         self.config = config
         self.folder = folder
         self.work = folder / "work"
@@ -295,7 +300,7 @@ def set_padding(wanted: str, model: Any) -> str:
     return "none"
 
 
-def _collator(prepared: _Prepared) -> Any:
+def _collator(prepared: Prepared) -> Any:
     if prepared.padding == "none":
         return PackedCollator(prepared.model)
     return DataCollatorWithPadding(prepared.tokenizer, padding=prepared.padding, max_length=prepared.max_length)

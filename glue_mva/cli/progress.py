@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from glue_mva import paper
 from glue_mva.config import RunConfig
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import RECORD_FILE, RunRecord
@@ -67,7 +68,7 @@ def show_result(console: Console, record: RunRecord, config: RunConfig) -> None:
         str(Path(config.output) / record.run_id / RECORD_FILE),
     )
     console.print(table)
-    console.print(f"score: {task.headline} x 100 at the best epoch", highlight=False)
+    console.print(f"score: {task.headline} x 100 at the best epoch{_paper_score(record)}", highlight=False)
     execution = record.execution
     if "examples_per_second" in execution:
         console.print(
@@ -76,6 +77,14 @@ def show_result(console: Console, record: RunRecord, config: RunConfig) -> None:
             + (" (partial data: not the score of the full task)" if record.data["partial"] else ""),
             highlight=False,
         )
+
+
+def _paper_score(record: RunRecord) -> str:
+    """The paper's median for the same cell, where the run is comparable: its model, and all of the data."""
+    median = paper.TABLE3.get(record.config["optim"], {}).get(record.config["task"])
+    if median is None or record.config["model"] != paper.MODEL or record.data["partial"]:
+        return ""
+    return f"; the paper's median over 4 seeds: {median[0]:.2f} (standard error {median[1]:.2f})"
 
 
 def _score(value: float | None) -> str:

@@ -79,13 +79,13 @@ def trouble_of(error: BaseException) -> Trouble:
 
 def prepare(config: RunConfig) -> str | None:
     """Load and tokenize the data of a task, and load model and optimizer; returns what is wrong, or `None`."""
+    from glue_mva import runner
     from glue_mva.recipes import resolve
-    from glue_mva.runner import _prepare
 
     try:
         with _output_to(Path(config.output) / PREPARE_LOG_FILE):
             get_optimizer(config.optim).cls  # noqa: B018 - imports it
-            _prepare(resolve(config)[0])
+            runner.prepare(resolve(config)[0])
     except UsageError as error:
         return str(error)
     return None

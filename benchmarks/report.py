@@ -55,10 +55,12 @@ def main() -> None:
         start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        peak, busy = usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
         figures = len(list((out / "figures").iterdir()))
-        print(f"{seconds:.1f} s (limit {LIMIT_SECONDS}), {peak / 1e6:.0f} MB (limit {LIMIT_BYTES / 1e6:.0f}), "
-              f"{figures} figure files")  # fmt: skip
+        print(f"{seconds:.1f} s (limit {LIMIT_SECONDS}), of which {busy:.1f} s of processor time")
+        print(f"{peak / 1e6:.0f} MB at most (limit {LIMIT_BYTES / 1e6:.0f})")
+        print(f"{figures} figure files")
 
 
 if __name__ == "__main__":

@@ -18,17 +18,24 @@ def report(
                                                       "given several times.")] = None,
     where: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only runs whose config has this value; "
                                                     "may be given several times.")] = None,
+    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="What was given to the sweep "
+                                                          "over its file; may be given several times.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Final seeds that a cell of the table must have; by default "
                                               "what the sweep asks for.")] = None,
 ) -> None:  # fmt: skip
     """Table 3 with its statistics and figures, from a folder of records."""
+    from glue_mva.config import parse_assignments
+    from glue_mva.errors import UsageError
     from glue_mva.report.build import build_report
     from glue_mva.report.tables import table3_markdown
     from glue_mva.sweep.config import load_sweep
 
-    config = load_sweep(sweep) if sweep is not None else None
+    if assignments and sweep is None:
+        raise UsageError("--set changes the sweep's file: give it with --sweep")
+    config = load_sweep(sweep, parse_assignments(assignments or [])) if sweep is not None else None
     target = out if out is not None else Path("reports") / runs.resolve().name
-    commands = [f"glue-mva sweep {shlex.quote(sweep)}"] if sweep is not None else []
+    changes = [part for assignment in assignments or [] for part in ("--set", assignment)]
+    commands = [shlex.join(["glue-mva", "sweep", sweep, *changes])] if sweep is not None else []
     commands.append(shlex.join(["glue-mva", *sys.argv[1:]]))
     page = build_report(runs, target, sweep=config, with_paper=with_paper, compare=compare or [], where=where or [],
                         seeds=seeds, commands=commands)  # fmt: skip

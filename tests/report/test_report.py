@@ -137,7 +137,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for arguments in (["empty"], ["nothing"], ["empty", "--sweep", "no-such-sweep"]):
+    for arguments in (["empty"], ["nothing"], ["empty", "--sweep", "no-such-sweep"], ["empty", "--set", "x=1"]):
         done = glue_mva("report", *arguments, cwd=tmp_path)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1

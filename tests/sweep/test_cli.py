@@ -1,0 +1,117 @@
+"""The commands as a user types them: exit codes, what they print, Ctrl-C, status from another process."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glue_mva.cli.sweep import duration
+from glue_mva.sweep import SweepConfig, load_sweep
+from glue_mva.sweep.launch import read_progress
+from glue_mva.sweep.plan import make_plan, unit_of
+from glue_mva.sweep.protocol import cells
+
+from .kills import sweep_process
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "glue_mva", *arguments], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_refused_with_two_and_one_line(here: Path):
+    done = command(here, "sweep", "sweep.toml", "--tasks", "rte,snli", "--output", "never", "--set", "lr=-1")
+    assert done.returncode == 2
+    assert "unknown task 'snli'" in done.stderr
+    assert "lr.0" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (here / "never").exists()
+    for arguments in (("--engine", "rya"), ("--set", "bogus=1"), ("--engine", "inline", "--address", "x:1")):
+        assert command(here, "sweep", "sweep.toml", "--output", "never", *arguments).returncode == 2
+
+
+def test_a_finished_sweep_ends_with_zero_without_ray(finished: Path, here: Path):
+    done = command(here, "sweep", "sweep.toml", "--address", "nowhere:1")  # would fail if Ray were started
+    assert done.returncode == 0
+    assert "24 of 24 runs done" in done.stdout
+
+
+def test_status_counts_and_names_the_best(finished: Path, here: Path):
+    done = command(here, "status", "sweep.toml")
+    assert done.returncode == 0
+    assert "no sweep is at work" in done.stdout
+    assert len(re.findall(r"6/6 .*\(final\) at lr 0.00[13] wd 0.1", done.stdout)) == 4
+
+
+def test_status_names_failed_and_unusable_runs_with_one(finished: Path, here: Path, tmp_path: Path):
+    shutil.copytree(finished, tmp_path / "runs")
+    first, second = sorted((tmp_path / "runs").glob("*/record.json"))[:2]
+    first.write_text(first.read_text().replace('"status": "ok"', '"status": "failed"'))
+    second.write_text("")
+    done = command(here, "status", "sweep.toml", "--output", str(tmp_path / "runs"))
+    assert done.returncode == 1
+    assert f"{first.parent.name}: failed" in done.stdout
+    assert f"{second.parent.name}: " in done.stdout
+    assert second.read_text() == ""  # only looked at
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(here: Path, tmp_path: Path, number: int):
+    process = sweep_process(here, "--engine", "inline", "--output", str(tmp_path / "runs"))
+    assert process.stdout is not None
+    for line in process.stdout:
+        if " seed " in line:
+            break
+    process.send_signal(number)
+    output = process.stdout.read()
+    assert process.wait(timeout=60) == 130
+    assert "To go on: glue-mva sweep sweep.toml --engine inline" in output
+    assert "Traceback" not in output
+    progress, problems = read_progress(load_sweep("sweep.toml", {"output": str(tmp_path / "runs")}))
+    assert len(progress.outcomes) >= 1
+    assert not problems
+
+
+def test_plan_counts_runs_and_updates(finished: Path, here: Path):
+    sweep = load_sweep("sweep.toml")
+    plan = make_plan(sweep, read_progress(sweep)[0].outcomes)
+    assert (plan.runs, plan.done) == (24, 24)
+    assert plan.seconds_left == 0
+    assert plan.speed.measured
+    shown = command(here, "plan", "sweep.toml", "--output", "elsewhere")
+    assert shown.returncode == 0
+    assert "24 runs, 0 done" in shown.stdout
+    assert "assumed, not measured" in shown.stdout
+    assert "--protocol fixed would save" in shown.stdout
+    assert not (here / "elsewhere").exists()
+
+
+def test_plan_of_the_papers_table_matches_the_papers_updates():
+    """Tasks whose 10 epochs the paper trains in full; RTE stops after the epochs (1,560 of 2,036 updates)."""
+    table = cells(load_sweep("table3"))
+    units = {task: unit_of(table[task, "adam"].any_config) for task in ("sst2", "mrpc", "cola", "stsb", "rte")}
+    assert {task: unit.updates for task, unit in units.items()} == {
+        "sst2": 20935, "mrpc": 2296, "cola": 5336, "stsb": 3598, "rte": 1560,
+    }  # fmt: skip
+
+
+def test_plan_counts_rows_of_a_folder_and_honours_limits(here: Path):
+    def unit(**run: object):
+        config = SweepConfig(tasks=["rte"], optimizers=["adam"], run={"data": "data", "recipe": "hf", **run})
+        return unit_of(cells(config)["rte", "adam"].any_config)
+
+    assert unit().updates == 3 * 6  # 48 rows, batches of 8, 3 epochs
+    assert unit().eval_rows == 32
+    assert unit(max_train_samples=20).updates == 3 * 3
+    assert unit(max_eval_samples=5).eval_rows == 5
+
+
+def test_durations_in_words():
+    assert [duration(s) for s in (5, 59.4, 61, 3600, 7500, 200_000)] == [
+        "5 s", "59 s", "1 min", "1 h 0 min", "2 h 5 min", "2 d 8 h",
+    ]  # fmt: skip

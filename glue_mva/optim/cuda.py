@@ -162,7 +162,8 @@ def step(
             if grad_scale is not None:
                 grads[k].div_(grad_scale.to(grads[k].device))
         torch._foreach_sub_([steps[k] for k in others], 1)  # `slots` counts the step itself
-        lists: list[Any] = [[column[k] for k in others] for column in (params, grads, steps, *states)]
+        everything: list[Any] = [params, grads, steps, *states]
+        lists = [[column[k] for k in others] for column in everything]
         slots = optimizer.slots(group, lists[0], lists[1], lists[2], lists[3:])
         foreach.step(optimizer, slots, optimizer.constants(group))
 

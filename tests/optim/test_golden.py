@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from glue_mva import LaMAdam, LaProp, MAdam
-from glue_mva.optim import maxva
+from glue_mva.optim import dispatch, maxva
 from tests.optim.reference import trajectory
 
 GOLDEN = np.load(Path(__file__).parents[3] / "shared" / "golden" / "maxva.npz")
@@ -37,20 +37,24 @@ def run(name, stream, dtype, theta0, steps=240):
 @pytest.mark.parametrize("name", ["madam", "lamadam"])
 def test_float32_within_what_float32_can_reach(implementation, name, stream):
     lr, gold = GOLDEN[f"{stream}/lr"], GOLDEN[f"{stream}/{name}/theta"]
-    theta, worst, state = run(name, stream, torch.float32, np.zeros(24))
+    # Triton's interpreter is slow; the tolerance on the ill-conditioned stream is one for the whole path
+    steps = 60 if implementation == "cuda" and stream != "mean_over_std_1000" else 240
+    theta, worst, state = run(name, stream, torch.float32, np.zeros(24), steps)
     # The gradients do not depend on theta, so theta0 enters only through its own decay: take it out of the golden path.
     decayed = np.cumprod(1 - 0.1 * lr)[:, None] * GOLDEN[f"{stream}/theta0"]
     expected = np.vstack([np.zeros(24), gold - decayed])
+    expected = expected[: steps + 1]
     path = np.abs(np.diff(expected, axis=0)).sum(0)
     assert worst < (3e-4 if stream == "mean_over_std_1000" else 1e-5)
     assert np.all(np.abs(theta - expected[-1]) <= 2e-6 * path + 1e-12)
-    assert np.abs(state["weight_sum"].numpy() - GOLDEN[f"{stream}/{name}/w"][-1]).max() < 1e-6
+    assert np.abs(state["weight_sum"].numpy() - GOLDEN[f"{stream}/{name}/w"][steps - 1]).max() < 1e-6
 
 
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("name", ["madam", "lamadam"])
 @pytest.mark.parametrize("foreach", [False, True])
 def test_float64_is_exact(name, stream, foreach, monkeypatch):
+    monkeypatch.setattr(dispatch, "choose", lambda group, params: "foreach" if foreach else "for-loop")
     theta, worst, state = run(name, stream, torch.float64, GOLDEN[f"{stream}/theta0"])
     assert worst < 1e-12
     np.testing.assert_allclose(theta, GOLDEN[f"{stream}/{name}/theta"][-1], rtol=0, atol=1e-15)

@@ -18,7 +18,7 @@ def report(
                                                       "given several times.")] = None,
     where: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only runs whose config has this value; "
                                                     "may be given several times.")] = None,
-    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="What was given to the sweep "
+    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="What was given to sweep "
                                                           "over its file; may be given several times.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Final seeds that a cell of the table must have; by default "
                                               "what the sweep asks for.")] = None,

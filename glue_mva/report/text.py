@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 
 def score(value: float) -> str:
     """Score x 100 as the paper prints it: two decimals."""
@@ -56,11 +58,10 @@ def count(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """Learning rate or weight decay: `1e-05` as `1e-5`, `0.1` as it is."""
+    """Learning rate or weight decay: `1e-4`, `1.2e-5`, but `0.025`."""
     if math.isnan(value):
         return "-"
-    text = f"{value:g}"
-    return text.replace("e-0", "e-").replace("e+0", "e")
+    return np.format_float_scientific(value, trim="-", exp_digits=1) if 0 < value < 1e-3 else f"{value:g}"
 
 
 def seconds(value: float) -> str:

@@ -87,6 +87,17 @@ def test_error_is_printed_as_in_the_paper() -> None:
     ]
 
 
+def test_rates_are_short_and_exact() -> None:
+    assert [text.rate(v) for v in (1e-4, 1.2e-5, 6e-05, 0.025, 0.1, 0.0)] == [
+        "1e-4",
+        "1.2e-5",
+        "6e-5",
+        "0.025",
+        "0.1",
+        "0",
+    ]
+
+
 def test_missing_cells_say_why_and_are_never_averaged_over_fewer_seeds(tmp_path: Path) -> None:
     for seed in (1, 2, 3, 4):
         write_run(tmp_path, make_record("rte", "adam", score=70.0 + seed, seed=seed))

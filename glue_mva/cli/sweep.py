@@ -287,22 +287,28 @@ def _rows(progress: "Progress") -> list[Any]:
 
 
 def _table(progress: "Progress") -> "Table":
-    """Rows of the view as a table."""
+    """Rows of the view as a table that fits 80 columns."""
+    from rich import box
     from rich.table import Table
 
-    table = Table("task", "optimizer", "done", "running", "failed", "best so far", "updates/s", "time left")
+    table = Table(
+        "task", "optimizer", "done", "running", "failed", "best", "lr, wd", "upd/s", "left", box=box.SIMPLE_HEAD,
+        caption="best: median score of the final runs; in brackets: of the best point of the search so far",
+    )  # fmt: skip
+    for column in table.columns:
+        column.no_wrap = True
     for column in table.columns[2:]:
         column.justify = "right"
     for row in _rows(progress):
-        best = "-"
+        best, point = "-", ""
         if row.best is not None and row.hparams is not None:
-            point = f"lr {row.hparams.lr:g} wd {row.hparams.weight_decay:g}"
-            best = f"{row.best:.2f}{' (final)' if row.is_final else ''} at {point}"
-        failed = f"{row.failed or '-'}" + (f" +{row.diverged} diverged" if row.diverged else "")
+            best = f"{row.best:.2f}" if row.is_final else f"({row.best:.2f})"
+            point = f"{row.hparams.lr:g}, {row.hparams.weight_decay:g}"
+        failed = f"{row.failed or '-'}" + (f" +{row.diverged} div." if row.diverged else "")
         table.add_row(
-            row.task, row.name, f"{row.done}/{row.total}", str(row.running or "-"), failed, best,
+            row.task, row.name, f"{row.done}/{row.total}", str(row.running or "-"), failed, best, point,
             f"{row.updates_per_second:.2f}" if row.updates_per_second else "-",
-            duration(row.seconds_left) if row.seconds_left is not None else "-",
+            duration(row.seconds_left) if row.seconds_left else "-",
         )  # fmt: skip
     return table
 

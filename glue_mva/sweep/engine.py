@@ -4,6 +4,7 @@ An engine starts what it is given and reports what has ended; which run is next 
 placement, warm workers, their recycling, and retries after the death of a worker or node are Ray's.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ class RayEngine:
         os.environ.setdefault("RAY_worker_niceness", "0")  # else a run is as slow as whatever else runs lets it be
         import ray
 
+        logging.getLogger("ray").setLevel(logging.ERROR)
         self._ray = ray
         local: dict[str, Any] = {"include_dashboard": False, "num_cpus": available_cores(),
                                  "object_store_memory": OBJECT_STORE_BYTES}  # fmt: skip

@@ -45,7 +45,7 @@ def test_status_counts_and_names_the_best(finished: Path, here: Path):
     done = command(here, "status", "sweep.toml")
     assert done.returncode == 0
     assert "no sweep is at work" in done.stdout
-    assert len(re.findall(r"6/6 .*\(final\) at lr 0.00[13] wd 0.1", done.stdout)) == 4
+    assert len(re.findall(r"6/6 .* \d\d\.\d\d .*0.00[13], 0.1 ", done.stdout)) == 4
 
 
 def test_status_names_failed_and_unusable_runs_with_one(finished: Path, here: Path, tmp_path: Path):

@@ -292,8 +292,9 @@ def _table(progress: "Progress") -> "Table":
     from rich.table import Table
 
     table = Table(
-        "task", "optimizer", "done", "running", "failed", "best", "lr, wd", "upd/s", "left", box=box.SIMPLE_HEAD,
-        caption="best: median score of the final runs; in brackets: of the best point of the search so far",
+        "task", "optimizer", "done", "running", "failed", "best", "lr, wd", "upd/s", "left",
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
+        caption="best: median of the final runs; in brackets: of the best point searched so far",
     )  # fmt: skip
     for column in table.columns:
         column.no_wrap = True

@@ -347,9 +347,8 @@ def _show_plan(sweep: SweepConfig, made: "Plan") -> None:
     examples = sum(line.runs * line.unit.examples for line in made.lines)
     print(f"{made.runs:,} runs, {made.done:,} done; {updates:,} updates, {examples:,} examples, "
           f"{_short(tokens)} tokens (estimated from mean lengths)")  # fmt: skip
-    print(
-        f"run time left: {duration(made.seconds_left)} of {duration(made.seconds)}, summed over runs ({made.speed.basis})"
-    )
+    left, whole = duration(made.seconds_left), duration(made.seconds)
+    print(f"run time left: {left} of {whole}, summed over runs ({made.speed.basis})")
     disk = f"{_bytes(made.disk_bytes)} of records"
     print(f"disk: {disk}; a run longer than checkpoint_minutes also holds up to {_bytes(2 * made.checkpoint_bytes)} of "
           "checkpoints while it runs")  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from glue_mva.identity import model_path
+from glue_mva.identity import model_identity, model_path
 
 PACKAGES = ("glue-mva", "torch", "transformers", "accelerate", "datasets", "evaluate", "numpy", "scikit-learn", "scipy")
 
@@ -59,13 +59,14 @@ def device_name(device: str) -> str:
 
 
 def describe_model(name: str, model: PreTrainedModel) -> dict[str, Any]:
-    """Name as given, architecture, and size of the model; `local` where it came from a folder."""
+    """Name as given, architecture and size of the model; `digest` of a local folder, or the commit on the Hub."""
+    local = Path(model_path(name)).is_dir()
     return {
         "name": name,
         "architecture": type(model).__name__,
         "model_type": model.config.model_type,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "local": Path(model_path(name)).is_dir(),
+        "digest": model_identity(name) if local else getattr(model.config, "_commit_hash", None),
     }
 
 

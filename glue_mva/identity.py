@@ -29,14 +29,18 @@ def model_path(model: str) -> str:
 
 def source_identity(model: str, data: str, task_folder: str) -> dict[str, str]:
     """`model` and `data` of a run, with folders replaced by a digest of their content."""
-    folder = Path(model_path(model))
-    if folder.is_dir():
-        files = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
-        files += sorted(folder.glob("model-*.safetensors"))
-        model = f"sha256:{digest_files(files)}"
     if data not in ("hub", "demo"):
         data = f"sha256:{digest_files(task_files(data, task_folder))}"
-    return {"model": model, "data": data}
+    return {"model": model_identity(model), "data": data}
+
+
+def model_identity(model: str) -> str:
+    """Digest of the files of a local model, or the name of one on the Hub."""
+    folder = Path(model_path(model))
+    if not folder.is_dir():
+        return model
+    files = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
+    return f"sha256:{digest_files([*files, *sorted(folder.glob('model-*.safetensors'))])}"
 
 
 def task_files(data: str, task_folder: str) -> list[Path]:

@@ -1,19 +1,10 @@
 """The checks of torch's own optimizer tests, on torch's own list of AdamW's settings, fed with our classes."""
 
 import copy
-import importlib.util
 import io
-import sys
-import types
-import unittest
 
 import pytest
 import torch
-
-if importlib.util.find_spec("expecttest") is None:  # torch's test helpers import it for a base class not used here
-    sys.modules["expecttest"] = types.ModuleType("expecttest")
-    sys.modules["expecttest"].TestCase = unittest.TestCase
-
 from torch.testing._internal.common_optimizers import optim_error_inputs_func_adamw, optim_inputs_func_adamw
 
 from glue_mva import LaMAdam, LaProp, MAdam

@@ -1,6 +1,8 @@
 """Packed batches against padded ones, and the parts that packing is made of."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -140,3 +142,25 @@ def test_every_dropout_of_a_model_is_replaced(tiny_models):
     assert kinds == {CpuDropout} and list(model.state_dict()) == names
     model.eval()
     assert torch.equal(CpuDropout(0.5).eval()(torch.ones(3)), torch.ones(3))
+
+
+def test_freed_memory_is_kept_for_the_next_tensor():
+    """Page faults of allocating the same large tensor again, with and without the setting, in a process of its own."""
+    code = """
+import resource, torch
+from glue_mva.memory import reuse_freed_memory
+def faults():
+    for _ in range(3):
+        torch.zeros(12_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.zeros(12_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+default = faults()
+print(default, faults() if reuse_freed_memory() else -1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    default, kept = map(int, done.stdout.split())
+    if kept < 0:
+        pytest.skip("the C library is not glibc")
+    assert kept < default / 10

@@ -45,7 +45,8 @@ class TimedCheckpoint(TrainerCallback):
     """Save a checkpoint at the first logged update after every `minutes`.
 
     Only there, because the loss that the Trainer sums up between two logged updates is no part of a checkpoint: so the
-    curves of a run that was cut off are those of one that was not.
+    curves of a run that was cut off are those of one that was not. And not at the last update of an epoch, where the
+    evaluation is still to come: a resumed run would go on with the next epoch and never make it.
     """
 
     def __init__(self, minutes: float) -> None:
@@ -53,7 +54,8 @@ class TimedCheckpoint(TrainerCallback):
         self.watch = Stopwatch()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if control.should_log and _agreed(self.watch.seconds >= 60 * self.minutes):
+        ends_epoch = float(state.epoch or 0.0).is_integer()
+        if control.should_log and not ends_epoch and _agreed(self.watch.seconds >= 60 * self.minutes):
             control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -1,0 +1,41 @@
+"""A run that is cut off at any update, the ends of epochs among them, and resumed: the same curves and scores."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainerCallback
+
+from glue_mva import RunConfig
+from glue_mva.runner import run
+
+
+class CutOff(Exception):
+    pass
+
+
+class CutOffBefore(TrainerCallback):
+    def __init__(self, update: int) -> None:
+        self.update = update
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.update:
+            raise CutOff
+
+
+def test_resuming_after_any_update_changes_nothing(here: Path, tmp_path: Path):
+    values = {
+        "task": "rte", "optim": "lamadam", "model": "roberta", "data": "data", "num_train_epochs": 3.0,
+        "max_length": 32, "train_batch_size": 16, "warmup_ratio": 0.1, "lr": 1e-3, "checkpoint_minutes": 0.0,
+    }  # fmt: skip
+    whole = run(RunConfig(**values, output=str(tmp_path / "whole")))
+    steps = whole.schedule["max_steps"]
+    per_epoch = whole.schedule["steps_per_epoch"]
+    assert (steps, per_epoch) == (9, 3)
+    for update in (2, per_epoch, per_epoch + 1, 2 * per_epoch, steps - 1):
+        output = str(tmp_path / str(update))
+        with pytest.raises(CutOff):
+            run(RunConfig(**values, output=output), callbacks=[CutOffBefore(update)])
+        resumed = run(RunConfig(**values, output=output, resume=True))
+        assert 0 < resumed.execution["resumed_from_step"] <= update
+        assert (resumed.epochs, resumed.curves, resumed.score) == (whole.epochs, whole.curves, whole.score)

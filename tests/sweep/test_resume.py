@@ -10,7 +10,7 @@ from glue_mva import RunConfig
 from glue_mva.runner import run
 
 
-class CutOff(Exception):
+class CutOffError(Exception):
     pass
 
 
@@ -20,7 +20,7 @@ class CutOffBefore(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == self.update:
-            raise CutOff
+            raise CutOffError
 
 
 def test_resuming_after_any_update_changes_nothing(here: Path, tmp_path: Path):
@@ -34,7 +34,7 @@ def test_resuming_after_any_update_changes_nothing(here: Path, tmp_path: Path):
     assert (steps, per_epoch) == (9, 3)
     for update in (2, per_epoch, per_epoch + 1, 2 * per_epoch, steps - 1):
         output = str(tmp_path / str(update))
-        with pytest.raises(CutOff):
+        with pytest.raises(CutOffError):
             run(RunConfig(**values, output=output), callbacks=[CutOffBefore(update)])
         resumed = run(RunConfig(**values, output=output, resume=True))
         assert 0 < resumed.execution["resumed_from_step"] <= update

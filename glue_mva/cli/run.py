@@ -79,7 +79,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def _execute(config: RunConfig) -> None:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make two runs on one machine crawl
+    if "OMP_WAIT_POLICY" not in os.environ:  # threads that spin for long make two runs on one machine crawl
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     from rich.console import Console
 
     from glue_mva.recipes import resolve

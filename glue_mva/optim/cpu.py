@@ -9,6 +9,7 @@ import array
 import ctypes
 import functools
 import hashlib
+import itertools
 import logging
 import os
 import platform
@@ -68,7 +69,7 @@ def step(optimizer: "Base", slots: list[Slot], c: Constants) -> None:
         else:
             converted.append(Slot(x, slot.scalars))
     _call(optimizer, direct, c)
-    for (piece,) in ([piece] for chunk in chunks(converted, _PIECE) for piece in chunk):
+    for piece in itertools.chain.from_iterable(chunks(converted, _PIECE)):
         x = piece.tensors
         work = x._replace(param=x.param.float(), grad=x.grad.float())
         _call(optimizer, [Slot(work, piece.scalars)], c)

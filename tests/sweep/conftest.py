@@ -1,6 +1,7 @@
 """The material that the sweep tests share: made once per session."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ class Notes:
 
     def update(self, progress: Progress) -> None:
         self.most_running = max(self.most_running, len(progress.running))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in a Ray worker of one core: another number of threads adds up in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,14 @@ def sweep_process(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """`glue-mva sweep sweep.toml` in a folder, its lines readable from `stdout`."""
     command = [sys.executable, "-m", "glue_mva", "sweep", "sweep.toml", *arguments]
     return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        preexec_fn=_listen_to_interrupts,
+    )  # fmt: skip
+
+
+def _listen_to_interrupts() -> None:
+    """Shells start background jobs with SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def kill_driver_after(process: subprocess.Popen[str], runs: int, delay: float) -> None:

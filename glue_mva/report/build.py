@@ -1,13 +1,9 @@
 """The report: all parts computed, then all files written."""
 
-import multiprocessing
-import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,13 +83,9 @@ def installed() -> dict[str, str]:
 
 def _write(result: page.Page, out: Path) -> None:
     (out / FIGURES).mkdir()
-    with _figure_writers() as pool:
-        jobs = []
-        for name, figure, text in _figures(result.made, result.searches, result.table.with_paper):
-            jobs.append(pool.submit(save_figure, figure, out / FIGURES / name))
-            result.figures[name] = text
-        for job in jobs:
-            job.result()
+    for name, figure, text in _figures(result.made, result.searches, result.table.with_paper):
+        save_figure(figure, out / FIGURES / name)
+        result.figures[name] = text
     (out / "table3.md").write_text(tables.table3_markdown(result.table), encoding="utf-8")
     (out / "table3.csv").write_text(tables.table3_csv(result.table), encoding="utf-8")
     (out / "table3.tex").write_text(tables.table3_tex(result.table), encoding="utf-8")
@@ -106,13 +98,6 @@ def _write(result: page.Page, out: Path) -> None:
     text = page.markdown(result)
     (out / "report.md").write_text(text, encoding="utf-8")
     (out / "report.html").write_text(page.to_html(text, result.title, out), encoding="utf-8")
-
-
-def _figure_writers() -> Executor:
-    """Processes that write figures, half of the time of a large report; a thread where processes cannot be forked."""
-    if sys.platform != "linux":
-        return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(min(4, os.cpu_count() or 1), mp_context=multiprocessing.get_context("fork"))
 
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:

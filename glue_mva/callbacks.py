@@ -78,7 +78,7 @@ class KeepBest(TrainerCallback):
 
 def last_checkpoint(folder: Path, world_size: int) -> Path | None:
     """The newest checkpoint that is whole: the Trainer writes its state last, so a kill leaves one without it."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]), reverse=True)
+    found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True)
     rng = ["rng_state.pth"] if world_size == 1 else [f"rng_state_{rank}.pth" for rank in range(world_size)]
     for checkpoint in found:
         state = checkpoint / "trainer_state.json"
@@ -86,6 +86,11 @@ def last_checkpoint(folder: Path, world_size: int) -> Path | None:
             if state.read_text().rstrip().endswith("}") and all((checkpoint / name).is_file() for name in rng):
                 return checkpoint
     return None
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """Updates made when the Trainer wrote `checkpoint-<step>`."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _agreed(decision: bool) -> bool:

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from transformers.utils import logging
 
 from glue_mva.errors import UsageError
+from glue_mva.record import LOCK_FILE
 
 
 def check_output(folder: Path) -> None:
@@ -28,7 +29,7 @@ def locked(folder: Path) -> Iterator[None]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = FileLock(folder / LOCK_FILE)
         lock.acquire(timeout=0)
     except Timeout:
         raise UsageError(f"{str(folder)!r} is in use: another process is making this very run") from None

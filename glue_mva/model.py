@@ -29,7 +29,7 @@ DROPOUT_ATTRIBUTES = {
 """Field of `RunConfig` -> the names that model families give to it in their configurations."""
 
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
-"""Families whose position ids start at `pad_token_id + 1`, so that as many fewer tokens fit."""
+"""Families whose position ids start at `pad_token_id + 1`; in others, at 0."""
 
 
 def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
@@ -89,9 +89,12 @@ def load_model(config: RunConfig) -> PreTrainedModel:
 def longest_input(model: PreTrainedModel, max_length: int) -> int:
     """The most tokens that a run feeds to this model: `max_length`, or fewer where the model takes fewer."""
     limit = getattr(model.config, "max_position_embeddings", None) or max_length
-    if model.config.model_type in OFFSET_POSITIONS:
-        limit -= model.config.pad_token_id + 1
-    return min(max_length, limit)
+    return min(max_length, limit - first_position(model))
+
+
+def first_position(model: PreTrainedModel) -> int:
+    """The position id of a sequence's first token; as many positions hold no token."""
+    return model.config.pad_token_id + 1 if model.config.model_type in OFFSET_POSITIONS else 0
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from glue_mva.attention import PACKED, PackedLayout
+from glue_mva.model import first_position
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 """Model types for which packed and padded training were tested to agree."""
-
-OFFSET_FAMILIES = ("roberta", "xlm-roberta", "camembert")
-"""Those whose position ids start at `pad_token_id + 1`."""
 
 
 def can_pack(model: PreTrainedModel) -> bool:
@@ -34,9 +32,8 @@ class PackedCollator:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        config = model.config
-        self.pad_token_id = config.pad_token_id or 0
-        self.first_position = self.pad_token_id + 1 if config.model_type in OFFSET_FAMILIES else 0
+        self.pad_token_id = model.config.pad_token_id or 0
+        self.first_position = first_position(model)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         lengths = np.array([len(row["input_ids"]) for row in rows])

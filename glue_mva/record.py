@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 RECORD_FILE = "record.json"
 PREDICTIONS_FILE = "predictions.npz"
+LOCK_FILE = ".lock"
+"""Held by the process that writes in a folder: that of one run, or that of a sweep."""
 
 Status = Literal["ok", "diverged", "failed"]
 

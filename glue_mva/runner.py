@@ -15,7 +15,7 @@ from transformers.integrations import TensorBoardCallback
 
 from glue_mva import environment, results
 from glue_mva.arguments import device_batch_size, reporters, training_arguments
-from glue_mva.callbacks import KeepBest, StopOnDivergence, Stopwatch, TimedCheckpoint, last_checkpoint
+from glue_mva.callbacks import KeepBest, StopOnDivergence, Stopwatch, TimedCheckpoint, checkpoint_step, last_checkpoint
 from glue_mva.config import RunConfig
 from glue_mva.contexts import check_output, deterministic, locked, quiet_libraries
 from glue_mva.data import EncodedSplit, TaskData, encode, load_task
@@ -142,7 +142,7 @@ class _Run:
         watch = Stopwatch()
         trainer = self._trainer(callbacks)
         writes = trainer.is_world_process_zero()
-        checkpoint = self._checkpoint(trainer.args.world_size)
+        checkpoint = last_checkpoint(self.work, trainer.args.world_size) if self.config.resume else None
         if checkpoint is None and writes:
             shutil.rmtree(self.work, ignore_errors=True)
         divergence = StopOnDivergence()
@@ -164,7 +164,7 @@ class _Run:
             "threads": torch.get_num_threads(),
             "gradient_accumulation_steps": self.config.gradient_accumulation_steps,
             "max_length": self.prepared.max_length,
-            "resumed_from_step": int(checkpoint.name.rpartition("-")[2]) if checkpoint else None,
+            "resumed_from_step": checkpoint_step(checkpoint) if checkpoint else None,
             "prepare_seconds": round(self.prepared.seconds, 3),
             "total_seconds": round(self.prepared.seconds + watch.seconds, 3),
             "peak_memory_bytes": environment.peak_memory(self.prepared.device),
@@ -212,9 +212,6 @@ class _Run:
         """Targets, or predicted targets, as (rows,) on the scale of the data; logits and classes as they are."""
         return values.reshape(len(values)) / self.prepared.target_scale if self.task.is_regression else values
 
-    def _checkpoint(self, world_size: int) -> Path | None:
-        return last_checkpoint(self.work, world_size) if self.config.resume else None
-
     def _train(self, trainer: GlueTrainer, checkpoint: Path | None) -> None:
         if self.config.num_train_epochs == 0:
             trainer.evaluate()
@@ -222,7 +219,7 @@ class _Run:
         watch = Stopwatch()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         train_seconds = watch.seconds - trainer.eval_seconds
-        steps = trainer.state.global_step - (int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
+        steps = trainer.state.global_step - (checkpoint_step(checkpoint) if checkpoint else 0)
         rows = min(
             steps * (self.config.train_batch_size or 1), int(trainer.state.epoch * len(self.prepared.train or ()))
         )

@@ -53,9 +53,7 @@ def run(
         "save_model": save_model or None, "resume": resume or None, "force": force or None,
     }  # fmt: skip
     from_file = read_config_file(config) if config else {}
-    set_values = parse_assignments(assignments or [])
-    if unknown := [key for key in set_values if key not in RunConfig.model_fields]:
-        raise UsageError(f"--set: unknown key {unknown[0]!r}{nearest(unknown[0], RunConfig.model_fields)}")
+    set_values = _known_fields(parse_assignments(assignments or []), "--set")
     given = {**from_file, **set_values, **{k: v for k, v in options.items() if v is not None}}
     if demo:
         given = {**DEMO, **given}
@@ -71,10 +69,13 @@ def read_config_file(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: no such file, not TOML, or a key that is no field; names file, key and the nearest field.
     """
-    values = read_toml(path)
+    return _known_fields(read_toml(path), str(path))
+
+
+def _known_fields(values: dict[str, Any], source: str) -> dict[str, Any]:
     for key in values:
         if key not in RunConfig.model_fields:
-            raise UsageError(f"{path}: unknown key {key!r}{nearest(key, RunConfig.model_fields)}")
+            raise UsageError(f"{source}: unknown key {key!r}{nearest(key, RunConfig.model_fields)}")
     return values
 
 
@@ -116,8 +117,7 @@ def _show_values(console: Any, config: RunConfig, sources: dict[str, str]) -> No
     for key, origin in sources.items():
         table, _, name = key.rpartition(".")
         value = config.optim_args[name] if table else getattr(config, key)
-        shown = f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else value
-        origins.setdefault(origin, []).append(f"{name} {shown}")
+        origins.setdefault(origin, []).append(f"{name} {_shown(value)}")
     for origin, values in origins.items():
         console.print(f"  {origin}: {', '.join(values)}", highlight=False)
 
@@ -146,7 +146,7 @@ def recipes(
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def tasks() -> None:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from glue_mva.config import RunConfig
 from glue_mva.errors import UsageError
-from glue_mva.record import RECORD_FILE, RecordError, RunRecord, atomic_write, read_record, write_record
+from glue_mva.record import LOCK_FILE, RECORD_FILE, RecordError, RunRecord, atomic_write, read_record, write_record
 from glue_mva.sweep.protocol import Outcome
 
 LOG_FILE = "log.txt"
@@ -23,7 +23,6 @@ LOG_FILE = "log.txt"
 PREPARE_LOG_FILE = "prepare.log"
 """What loading data and models printed before the first run."""
 
-LOCK_FILE = ".lock"
 STATE_FILE = ".sweep.json"
 """What the sweep at work in a folder is doing; read by `glue-mva status`."""
 

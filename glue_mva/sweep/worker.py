@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 from glue_mva.config import RunConfig
 from glue_mva.errors import UsageError
 from glue_mva.optim.registry import get_optimizer
-from glue_mva.record import RecordError, read_record
+from glue_mva.record import LOCK_FILE, RecordError, read_record
 from glue_mva.sweep.protocol import Outcome
-from glue_mva.sweep.store import LOCK_FILE, LOG_FILE, PREPARE_LOG_FILE, write_failure
+from glue_mva.sweep.store import LOG_FILE, PREPARE_LOG_FILE, write_failure
 
 Trouble = Literal["memory", "storage", "other"]
 """Why a run failed, as far as it decides what happens next."""

@@ -13,12 +13,12 @@ import pytest
 from filelock import FileLock
 
 from glue_mva.errors import UsageError
-from glue_mva.record import read_record
+from glue_mva.record import LOCK_FILE, read_record
 from glue_mva.sweep import SweepConfig, final_runs, known_runs, load_sweep
 from glue_mva.sweep.engine import InlineEngine
 from glue_mva.sweep.launch import launch, more_parts, read_progress
 from glue_mva.sweep.protocol import cells
-from glue_mva.sweep.store import LOCK_FILE, LOG_FILE, is_active
+from glue_mva.sweep.store import LOG_FILE, is_active
 from glue_mva.sweep.view import rows
 
 from .conftest import Notes

@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,23 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
+from glue_mva.cli.sweep_display import make_console, observing, progress_table, show_plan, summary
 from glue_mva.config import parse_assignments
 from glue_mva.errors import UsageError, nearest
 from glue_mva.sweep.config import DEFAULT_SWEEP, SweepConfig, load_sweep
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from glue_mva.sweep.engine import Engine
-    from glue_mva.sweep.launch import Progress
-    from glue_mva.sweep.plan import Line, Plan
 
 EXIT_INTERRUPTED = 130
 """Stopped by Ctrl-C or a termination signal, as shells count it."""
-
-PLAIN_WIDTH = 140
-"""Characters per line where the output is no terminal."""
 
 File = Annotated[str, typer.Argument(help="Sweep file, or the name of one that comes with the package.")]
 Tasks = Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")]
@@ -73,7 +65,7 @@ def plan(
     progress, problems = read_progress(sweep_config)
     for problem in problems.values():
         print(f"glue-mva: {problem}; the sweep will set it aside and run again", file=sys.stderr)
-    _show_plan(sweep_config, make_plan(sweep_config, progress.outcomes))
+    show_plan(sweep_config, make_plan(sweep_config, progress.outcomes))
 
 
 def status(
@@ -105,8 +97,8 @@ def status(
         progress.running = {run_id: known[run_id] for run_id in state["running"] if run_id in known}
         progress.failed = {k: v for k, v in progress.failed.items() if k not in progress.running}
         progress.slots = state["slots"]
-    console = _console()
-    console.print(_table(progress))
+    console = make_console()
+    console.print(progress_table(progress))
     if state is not None:
         print(f"at work: process {state['pid']} on {state['host']} since {state['since']}, {state['slots']} at once")
     else:
@@ -115,7 +107,7 @@ def status(
         print(f"{run_id}: {problem}")
     for run_id, error in progress.failed.items():
         print(f"{run_id}: failed: {error}")
-    print(_summary(progress))
+    print(summary(progress))
     if progress.failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -151,8 +143,8 @@ def sweep(
 
     sweep_config = _load(file, options)
     make_engine = _engine_maker(engine, address, runs_per_gpu, threads_per_run)
-    console = _console()
-    with _view(console) as observer, _termination_as_interrupt():
+    console = make_console()
+    with observing(console) as observer, _termination_as_interrupt():
         try:
             progress = launch(sweep_config, make_engine, observer, wait=wait)
         except KeyboardInterrupt:
@@ -160,7 +152,7 @@ def sweep(
             print(f"stopped; finished runs are kept, and long ones go on from their last checkpoint.\n"
                   f"To go on: {_command()}", file=sys.stderr)  # fmt: skip
             raise typer.Exit(EXIT_INTERRUPTED) from None
-    print(_summary(progress))
+    print(summary(progress))
     if progress.storage_trouble:
         print(f"glue-mva: stopped, since nothing more can be written to {sweep_config.output!r}: "
               f"{progress.storage_trouble}", file=sys.stderr)  # fmt: skip
@@ -227,166 +219,3 @@ def _command() -> str:
     import shlex
 
     return shlex.join(["glue-mva", *sys.argv[1:]])
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-
-
-class _PlainView:
-    """One line per event; for logs."""
-
-    def note(self, message: str, *, important: bool = False) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {self._count}{message}", flush=True)
-
-    def __init__(self) -> None:
-        self._count = ""
-
-    def update(self, progress: "Progress") -> None:
-        total = sum(row.total for row in _rows(progress))
-        self._count = f"[{len(progress.outcomes)}/{total}] "
-
-    def stop(self) -> None: ...
-
-
-class _LiveView:
-    """A table that is drawn anew; important events scroll above it."""
-
-    def __init__(self, console: "Console") -> None:
-        from rich.live import Live
-
-        self._live = Live(console=console, refresh_per_second=2, transient=False)
-        self._live.start()
-
-    def note(self, message: str, *, important: bool = False) -> None:
-        if important:
-            self._live.console.print(message, highlight=False)
-
-    def update(self, progress: "Progress") -> None:
-        self._live.update(_table(progress))
-
-    def stop(self) -> None:
-        self._live.stop()
-
-
-@contextlib.contextmanager
-def _view(console: "Console") -> Iterator["_PlainView | _LiveView"]:
-    view = _LiveView(console) if console.is_terminal else _PlainView()
-    try:
-        yield view
-    finally:
-        view.stop()
-
-
-def _rows(progress: "Progress") -> list[Any]:
-    from glue_mva.sweep.view import rows
-
-    return rows(progress)
-
-
-def _table(progress: "Progress") -> "Table":
-    """Rows of the view as a table that fits 80 columns."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(
-        "task", "optimizer", "done", "running", "failed", "best", "lr, wd", "upd/s", "left",
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
-        caption="best: median of the final runs; in brackets: of the best point searched so far",
-    )  # fmt: skip
-    for column in table.columns:
-        column.no_wrap = True
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for row in _rows(progress):
-        best, point = "-", ""
-        if row.best is not None and row.hparams is not None:
-            best = f"{row.best:.2f}" if row.is_final else f"({row.best:.2f})"
-            point = f"{row.hparams.lr:g}, {row.hparams.weight_decay:g}"
-        failed = f"{row.failed or '-'}" + (f" +{row.diverged} div." if row.diverged else "")
-        table.add_row(
-            row.task, row.name, f"{row.done}/{row.total}", str(row.running or "-"), failed, best, point,
-            f"{row.updates_per_second:.2f}" if row.updates_per_second else "-",
-            duration(row.seconds_left) if row.seconds_left else "-",
-        )  # fmt: skip
-    return table
-
-
-def _summary(progress: "Progress") -> str:
-    rows = _rows(progress)
-    done, total = sum(row.done for row in rows), sum(row.total for row in rows)
-    parts = [f"{done} of {total} runs done"]
-    if diverged := sum(row.diverged for row in rows):
-        parts.append(f"{diverged} diverged")
-    if progress.failed:
-        parts.append(f"{len(progress.failed)} failed")
-    waiting = [row for row in rows if row.failed and not row.is_final]
-    if waiting:
-        names = ", ".join(f"{row.task} {row.name}" for row in waiting)
-        parts.append(f"the choice of hyperparameters waits for failed runs in {names}")
-    return "; ".join(parts)
-
-
-def _show_plan(sweep: SweepConfig, made: "Plan") -> None:
-    from rich.table import Table
-
-    table = Table("task", "stage", "runs", "done", "updates each", "examples", "tokens", "hours")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for (task, stage), same in _grouped(made.lines).items():
-        table.add_row(
-            task, stage, str(sum(x.runs for x in same)), str(sum(x.done for x in same)),
-            f"{same[0].unit.updates:,}", f"{sum(x.runs * x.unit.examples for x in same):,}",
-            _short(sum(x.runs * x.unit.tokens for x in same)), f"{sum(x.runs * x.seconds for x in same) / 3600:,.2f}",
-        )  # fmt: skip
-    _console().print(table)
-    updates = sum(line.runs * line.unit.updates for line in made.lines)
-    tokens = sum(line.runs * line.unit.tokens for line in made.lines)
-    examples = sum(line.runs * line.unit.examples for line in made.lines)
-    print(f"{made.runs:,} runs, {made.done:,} done; {updates:,} updates, {examples:,} examples, "
-          f"{_short(tokens)} tokens (estimated from mean lengths)")  # fmt: skip
-    left, whole = duration(made.seconds_left), duration(made.seconds)
-    print(f"run time left: {left} of {whole}, summed over runs ({made.speed.basis})")
-    disk = f"{_bytes(made.disk_bytes)} of records"
-    print(f"disk: {disk}; a run longer than checkpoint_minutes also holds up to {_bytes(2 * made.checkpoint_bytes)} of "
-          "checkpoints while it runs")  # fmt: skip
-    if made.longest is not None:
-        print(f"longest run: {made.longest.task} {made.longest.row}, {duration(made.longest.seconds)}")
-    for change, runs, seconds in made.savings:
-        print(f"{change} would save {runs:,} runs, {duration(seconds)}")
-
-
-def _grouped(lines: "list[Line]") -> "dict[tuple[str, str], list[Line]]":
-    """(task, stage) -> its lines, one per optimizer; the runs of all of them are equally long."""
-    groups: dict[tuple[str, str], list[Line]] = {}
-    for line in lines:
-        groups.setdefault((line.task, line.stage), []).append(line)
-    return groups
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{hours // 24:,} d {hours % 24} h"
-
-
-def _short(number: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
-    return f"{number:.0f}"
-
-
-def _bytes(number: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number:.0f} bytes"

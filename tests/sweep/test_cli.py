@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from glue_mva.cli.sweep import duration
+from glue_mva.cli.sweep_display import duration
 from glue_mva.sweep import SweepConfig, load_sweep
 from glue_mva.sweep.launch import read_progress
 from glue_mva.sweep.plan import make_plan, unit_of

@@ -3,24 +3,19 @@
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from glue_mva.report import comparisons, curves, page, plots, tables
-from glue_mva.report.aggregate import Study, cell_table, run_table, study
+from glue_mva.report import comparisons, page, plots, tables
+from glue_mva.report.aggregate import cell_table, run_table, study
+from glue_mva.report.drawing import draw_all, drawings
 from glue_mva.report.load import check_comparable, load_runs
-from glue_mva.report.selection import Selection, selections
-from glue_mva.style import save_figure
+from glue_mva.report.selection import selections
 from glue_mva.sweep.config import SweepConfig
-from glue_mva.tasks import TASKS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FIGURES = "figures"
 PROGRAMS = ("glue-mva", "numpy", "pandas", "scipy", "statsmodels", "matplotlib")
@@ -83,9 +78,8 @@ def installed() -> dict[str, str]:
 
 def _write(result: page.Page, out: Path) -> None:
     (out / FIGURES).mkdir()
-    for name, figure, text in _figures(result.made, result.searches, result.table.with_paper):
-        save_figure(figure, out / FIGURES / name)
-        result.figures[name] = text
+    found = drawings(result.made, result.searches, with_paper=result.table.with_paper)
+    result.figures |= draw_all(found, out / FIGURES)
     (out / "table3.md").write_text(tables.table3_markdown(result.table), encoding="utf-8")
     (out / "table3.csv").write_text(tables.table3_csv(result.table), encoding="utf-8")
     (out / "table3.tex").write_text(tables.table3_tex(result.table), encoding="utf-8")
@@ -102,24 +96,6 @@ def _write(result: page.Page, out: Path) -> None:
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:
     frame.to_csv(path, index=False, float_format="%.8g")
-
-
-def _figures(made: Study, searches: list[Selection], with_paper: bool) -> "Iterator[tuple[str, Figure, str]]":
-    """(name, figure, what it shows) of every figure that there is something to draw for, one at a time."""
-    paper = ", and the paper's medians" if with_paper else ""
-    scores = plots.scores_figure(made, with_paper=with_paper)
-    yield "scores", scores, f"Score of every final seed{paper}"
-    for task in made.tasks:
-        title = TASKS[task].title
-        if found := [s for s in searches if s.task == task]:
-            text = f"{title}: median search score by learning rate and weight decay"
-            yield f"heatmap-{task}", plots.heatmap_figure(found), text
-        if (figure := curves.curves_figure(made, task)) is not None:
-            text = f"{title}: training loss, dev score and average step size against updates"
-            yield f"curves-{task}", figure, text
-    if any(len(s.best_of) for s in searches):
-        figure = plots.expected_best_figure(searches)
-        yield "expected-best", figure, "Expected best search score against runs tried"
 
 
 def _replace(new: Path, out: Path) -> None:

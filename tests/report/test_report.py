@@ -14,6 +14,7 @@ import pytest
 from matplotlib.image import imread
 
 from glue_mva.errors import UsageError
+from glue_mva.report import drawing
 from glue_mva.report.aggregate import study
 from glue_mva.report.build import build_report
 from glue_mva.report.curves import band, cell_band
@@ -52,7 +53,12 @@ def test_every_figure_is_there_in_both_formats_and_not_blank(golden: Path) -> No
         assert pixels[:3, :, :3].min() == pixels[:, -3:, :3].min() == 1  # nothing runs off the edge
 
 
-def test_the_same_records_give_the_same_bytes(golden: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cores", [1, 3])
+def test_the_same_records_give_the_same_bytes(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    """Also where other processes draw the figures, or none does."""
+    monkeypatch.setattr(drawing, "_cores", lambda: cores)
     make_report(tmp_path / "again")
     files = [p.relative_to(golden) for p in golden.rglob("*") if p.is_file()]
     assert len(files) > 20

@@ -5,6 +5,7 @@ group has b sequences of at most L tokens.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,22 +39,34 @@ class Group:
 class PackedLayout:
     """Where the sequences of a packed batch lie."""
 
-    starts: Tensor
-    """(B,) position of each sequence's first token."""
+    sizes: np.ndarray
+    """(B,) tokens of each sequence."""
     offsets: Tensor
-    """(B + 1,) int32: starts, then the end of the last sequence."""
+    """(B + 2,) int32: where each sequence starts, where the filler after the last one does, and T. The filler counts as
+    a sequence, because FlashAttention leaves rows that belong to none as it found them, in outputs and gradients."""
     longest: int
-    groups: tuple[Group, ...]
+    """At least the tokens of the longest sequence: a power of two, so that few values occur."""
 
     @classmethod
-    def of(cls, sizes: np.ndarray, device: torch.device) -> "PackedLayout":
-        """The layout of sequences of `sizes` (B,) tokens, laid end to end."""
-        ends = np.cumsum(sizes)
-        starts = ends - sizes
-        offsets = torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32))
-        groups = tuple(_group(starts[rows], sizes[rows], device) for rows in _similar(sizes))
-        first = torch.from_numpy(starts)
-        return cls(first.to(device, non_blocking=True), offsets.to(device, non_blocking=True), int(sizes.max()), groups)
+    def of(cls, sizes: np.ndarray, tokens: int, device: torch.device) -> "PackedLayout":
+        """The layout of sequences of `sizes` (B,) tokens, laid end to end and filled up to `tokens` (T)."""
+        offsets = np.concatenate([[0], np.cumsum(sizes), [tokens]])
+        longest = int(np.diff(offsets).max())
+        on_device = torch.from_numpy(offsets.astype(np.int32))
+        if device.type == "cuda":
+            on_device = on_device.pin_memory().to(device, non_blocking=True)
+        return cls(sizes, on_device, 1 << (longest - 1).bit_length())
+
+    @property
+    def starts(self) -> Tensor:
+        """(B,) position of each sequence's first token."""
+        return self.offsets[: len(self.sizes)]
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """All sequences in groups of similar length; made where attention needs them."""
+        starts = np.cumsum(self.sizes) - self.sizes
+        return tuple(_group(starts[rows], self.sizes[rows], self.offsets.device) for rows in _similar(self.sizes))
 
 
 def _similar(sizes: np.ndarray) -> list[np.ndarray]:
@@ -173,8 +186,13 @@ def packed_attention(
     if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
         out = _flash(q, k, v, packed_layout, dropout, scale)
     else:
-        out = GroupedAttention.apply(q, k, v, packed_layout, dropout, scale)
+        out = _grouped(q, k, v, packed_layout, dropout, scale)
     return out[None], None
+
+
+@torch.compiler.disable  # its shapes differ from batch to batch in number, not only in size
+def _grouped(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, p: float, scale: float) -> Tensor:
+    return GroupedAttention.apply(q, k, v, layout, p, scale)
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, p: float, scale: float) -> Tensor:

@@ -118,6 +118,8 @@ class RunConfig(Config):
     """Folder that gets `<run_id>/record.json`."""
     gradient_accumulation_steps: Count = _execution(1)
     """Parts in which a batch is worked through, to save memory; the effective batch stays `train_batch_size`."""
+    compile: bool = _execution(False)
+    """Compile the encoder (torch.compile; on a GPU with CUDA graphs): minutes at first use, for long runs."""
     logging_steps: Annotated[int, Field(ge=0)] | None = _execution(None)
     """Updates between two points of the curves; 0 is off, `None` gives about 100 points."""
     checkpoint_minutes: NonNegative = _execution(10.0)

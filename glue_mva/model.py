@@ -97,6 +97,20 @@ def first_position(model: PreTrainedModel) -> int:
     return model.config.pad_token_id + 1 if model.config.model_type in OFFSET_POSITIONS else 0
 
 
+def compile_encoder(model: PreTrainedModel, device: str) -> None:
+    """Compile the layers between embeddings and head with torch.compile, in place, once for all batch shapes.
+
+    On a GPU every batch shape is also recorded as a CUDA graph, so that a step costs one launch each way.
+
+    Raises:
+        UsageError: a family whose layers are not kept where BERT's are.
+    """
+    layers = next((m for name, m in model.base_model.named_children() if name in ("encoder", "transformer")), None)
+    if layers is None:
+        raise UsageError(f"compile: the layers of a {model.config.model_type} model were not found; leave it off")
+    layers.compile(dynamic=True, mode="reduce-overhead" if device == "cuda" else "default")
+
+
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a tokenizer that makes tokens the model has no embedding for.
 

@@ -29,16 +29,21 @@ class PackedCollator:
     `input_ids`, `position_ids` and (where the rows have them) `token_type_ids` are (1, T), `labels` (B,), and
     `sequence_lengths` (B,) is a numpy array, so that the Trainer leaves it where it is. T is rounded up to one of a few
     sizes with tokens that belong to no sequence, because kernels are prepared anew for every size not seen before.
+
+    Args:
+        model: as prepared by `use_packing`.
+        few_sizes: round to fewer sizes, for a compiled model: on a GPU each of them is recorded as a CUDA graph.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, few_sizes: bool = False) -> None:
         self.pad_token_id = model.config.pad_token_id or 0
         self.first_position = first_position(model)
+        self.sizes_per_doubling = 4 if few_sizes else 16
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         lengths = np.array([len(row["input_ids"]) for row in rows])
         total = int(lengths.sum())
-        size = round_up(total)
+        size = round_up(total, self.sizes_per_doubling)
         starts = np.cumsum(lengths) - lengths
         positions = np.arange(total) - np.repeat(starts, lengths)
         labels = np.array([row["labels"] for row in rows])
@@ -50,9 +55,9 @@ class PackedCollator:
         return {**batch, "sequence_lengths": lengths}
 
 
-def round_up(tokens: int) -> int:
-    """The next of about 16 sizes per doubling, at least 16 apart."""
-    step = max(16, 1 << max(0, tokens.bit_length() - 5))
+def round_up(tokens: int, per_doubling: int = 16) -> int:
+    """The next of at most `per_doubling` (a power of two) sizes per doubling, at least 16 apart."""
+    step = max(16, (1 << tokens.bit_length()) // (2 * per_doubling))
     return -(-tokens // step) * step
 
 
@@ -88,7 +93,8 @@ class _Hooks:
     def read_layout(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """`sequence_lengths` of the batch becomes the layout that every attention gets."""
         kwargs = dict(kwargs)
-        self.layout = PackedLayout.of(kwargs.pop("sequence_lengths"), kwargs["input_ids"].device)
+        tokens = kwargs["input_ids"]
+        self.layout = PackedLayout.of(kwargs.pop("sequence_lengths"), tokens.shape[1], tokens.device)
         return args, {**kwargs, "packed_layout": self.layout}
 
     def gather_input(self, pooler: nn.Module, args: tuple) -> tuple:

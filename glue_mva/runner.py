@@ -23,7 +23,7 @@ from glue_mva.dropout import use_cpu_dropout
 from glue_mva.errors import UsageError
 from glue_mva.glue_metric import GlueMetric
 from glue_mva.memory import reuse_freed_memory
-from glue_mva.model import check_vocabulary, load_model, load_tokenizer, longest_input
+from glue_mva.model import check_vocabulary, compile_encoder, load_model, load_tokenizer, longest_input
 from glue_mva.model_card import write_model_card
 from glue_mva.packing import PackedCollator, can_pack, use_packing
 from glue_mva.precision import resolve_precision
@@ -104,6 +104,8 @@ def prepare(config: RunConfig) -> Prepared:
         reuse_freed_memory()
         use_cpu_dropout(model)
     padding = set_padding(config.padding, model)
+    if config.compile:
+        compile_encoder(model, device)
     max_length = longest_input(model, config.max_length or 512)
     scale = 1 / data.task.label_range[1] if config.scale_targets and data.task.is_regression else 1.0
     train = encode(data.train, data.task, tokenizer, max_length, scale) if data.train is not None else None
@@ -182,7 +184,7 @@ class _Run:
             args=arguments,
             train_dataset=prepared.train,
             eval_dataset=prepared.evaluation,
-            data_collator=_collator(prepared),
+            data_collator=_collator(prepared, few_sizes=config.compile),
             compute_metrics=self._compute_metrics,
             callbacks=[TimedCheckpoint(config.checkpoint_minutes), *callbacks],
             optim=config.optim,
@@ -297,7 +299,7 @@ def set_padding(wanted: str, model: Any) -> str:
     return "none"
 
 
-def _collator(prepared: Prepared) -> Any:
+def _collator(prepared: Prepared, *, few_sizes: bool) -> Any:
     if prepared.padding == "none":
-        return PackedCollator(prepared.model)
+        return PackedCollator(prepared.model, few_sizes=few_sizes)
     return DataCollatorWithPadding(prepared.tokenizer, padding=prepared.padding, max_length=prepared.max_length)

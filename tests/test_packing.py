@@ -71,7 +71,7 @@ def reference_attention(q, k, v, lengths, scale):
 def test_grouped_attention_and_its_gradient():
     torch.manual_seed(0)
     total = sum(LENGTHS) + 6  # six tokens belong to no sequence
-    layout = PackedLayout.of(np.array(LENGTHS), torch.device("cpu"))
+    layout = PackedLayout.of(np.array(LENGTHS), total, torch.device("cpu"))
     assert len(layout.groups) > 1 and any(g.bias is None for g in layout.groups)
     inputs = [torch.randn(total, 3, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     weight = torch.randn(total, 3, 8, dtype=torch.float64)
@@ -89,7 +89,7 @@ def test_grouped_attention_and_its_gradient():
 
 def test_attention_dropout_is_unbiased_and_differentiates_its_own_mask():
     torch.manual_seed(0)
-    layout = PackedLayout.of(np.array([20, 20]), torch.device("cpu"))
+    layout = PackedLayout.of(np.array([20, 20]), 40, torch.device("cpu"))
     q, k, v = (torch.randn(40, 2, 4, dtype=torch.float64) for _ in range(3))
     v.requires_grad_()
     mean = torch.stack([GroupedAttention.apply(q, k, v, layout, 0.5, 0.5).detach() for _ in range(3000)]).mean(0)
@@ -97,6 +97,15 @@ def test_attention_dropout_is_unbiased_and_differentiates_its_own_mask():
     out = GroupedAttention.apply(q, k, v, layout, 0.5, 0.5)  # linear in v: <out, w> = <grad of it, v>
     (grad,) = torch.autograd.grad((out * q).sum(), v)
     torch.testing.assert_close((grad * v).sum(), (out * q).sum())
+
+
+@pytest.mark.parametrize(("sizes", "tokens", "offsets", "longest"),
+                         [([3, 5], 16, [0, 3, 8, 16], 8), ([9], 9, [0, 9, 9], 16), ([1, 1], 2, [0, 1, 2, 2], 1)])  # fmt: skip
+def test_no_token_lies_outside_of_the_offsets(sizes, tokens, offsets, longest):
+    """A variable-length kernel writes no row that belongs to no sequence, so the filler is one."""
+    layout = PackedLayout.of(np.array(sizes), tokens, torch.device("cpu"))
+    assert layout.offsets.tolist() == offsets and layout.starts.tolist() == offsets[: len(sizes)]
+    assert layout.longest == longest
 
 
 def test_the_first_token_of_each_sequence_reaches_the_head(tiny_models):

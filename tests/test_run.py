@@ -291,3 +291,28 @@ def test_two_processes_make_one_record_with_the_recipes_batch(glue, tiny_models,
 def test_tensorboard_gets_the_curves(glue, tiny_models, tmp_path):
     record = run(config_of("rte", glue, tiny_models["bert"], tmp_path, report_to="tensorboard"))
     assert list((tmp_path / record.run_id / "tensorboard").glob("events.*"))
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile on a CPU needs a C++ compiler")
+def test_a_compiled_run_is_the_same_run(glue, tiny_models, tmp_path):
+    """Same run_id, losses and scores up to rounding; batches of other sizes are not compiled anew."""
+    quiet = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "precision": "fp32", "max_steps": 12, "logging_steps": 1}
+    plain, compiled = (
+        config_of("cola", glue, tiny_models["bert"], tmp_path / name, **quiet, compile=name == "compiled")
+        for name in ("plain", "compiled")
+    )
+    assert plain.run_id == compiled.run_id
+    expected = run(plain)
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    got = run(compiled)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert torch._dynamo.utils.counters["recompiles"] == {}
+    np.testing.assert_allclose(got.curves["loss"], expected.curves["loss"], rtol=1e-4)
+    assert got.score == expected.score
+
+
+def test_a_family_that_cannot_be_compiled_is_refused(glue, tiny_models, tmp_path):
+    with pytest.raises(UsageError, match="modernbert"):
+        run(config_of("cola", glue, tiny_models["modernbert"], tmp_path, compile=True))
+    assert not list(tmp_path.iterdir())

@@ -99,8 +99,10 @@ def test_attention_dropout_is_unbiased_and_differentiates_its_own_mask():
     torch.testing.assert_close((grad * v).sum(), (out * q).sum())
 
 
-@pytest.mark.parametrize(("sizes", "tokens", "offsets", "longest"),
-                         [([3, 5], 16, [0, 3, 8, 16], 8), ([9], 9, [0, 9, 9], 16), ([1, 1], 2, [0, 1, 2, 2], 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sizes", "tokens", "offsets", "longest"),
+    [([3, 5], 16, [0, 3, 8, 16], 8), ([9], 9, [0, 9, 9], 16), ([1, 1], 2, [0, 1, 2, 2], 1)],
+)
 def test_no_token_lies_outside_of_the_offsets(sizes, tokens, offsets, longest):
     """A variable-length kernel writes no row that belongs to no sequence, so the filler is one."""
     layout = PackedLayout.of(np.array(sizes), tokens, torch.device("cpu"))

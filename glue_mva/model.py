@@ -97,10 +97,12 @@ def first_position(model: PreTrainedModel) -> int:
     return model.config.pad_token_id + 1 if model.config.model_type in OFFSET_POSITIONS else 0
 
 
-def compile_encoder(model: PreTrainedModel, device: str) -> None:
+def compile_encoder(model: PreTrainedModel, *, cuda_graphs: bool) -> None:
     """Compile the layers between embeddings and head with torch.compile, in place, once for all batch shapes.
 
-    On a GPU every batch shape is also recorded as a CUDA graph, so that a step costs one launch each way.
+    Args:
+        cuda_graphs: also record every batch shape as a CUDA graph, so that a step costs one launch each way. Not where
+            gradients are summed over several passes: a graph writes them to the same memory every time.
 
     Raises:
         UsageError: a family whose layers are not kept where BERT's are.
@@ -108,7 +110,7 @@ def compile_encoder(model: PreTrainedModel, device: str) -> None:
     layers = next((m for name, m in model.base_model.named_children() if name in ("encoder", "transformer")), None)
     if layers is None:
         raise UsageError(f"compile: the layers of a {model.config.model_type} model were not found; leave it off")
-    layers.compile(dynamic=True, mode="reduce-overhead" if device == "cuda" else "default")
+    layers.compile(dynamic=True, mode="reduce-overhead" if cuda_graphs else "default")
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -105,7 +105,7 @@ def prepare(config: RunConfig) -> Prepared:
         use_cpu_dropout(model)
     padding = set_padding(config.padding, model)
     if config.compile:
-        compile_encoder(model, device)
+        compile_encoder(model, cuda_graphs=device == "cuda" and config.gradient_accumulation_steps == 1)
     max_length = longest_input(model, config.max_length or 512)
     scale = 1 / data.task.label_range[1] if config.scale_targets and data.task.is_regression else 1.0
     train = encode(data.train, data.task, tokenizer, max_length, scale) if data.train is not None else None

@@ -42,15 +42,16 @@ class PackedLayout:
     sizes: np.ndarray
     """(B,) tokens of each sequence."""
     offsets: Tensor
-    """(B + 2,) int32: where each sequence starts, where the filler after the last one does, and T. The filler counts as
-    a sequence, because FlashAttention leaves rows that belong to none as it found them, in outputs and gradients."""
+    """(2B + 1,) int32: where each sequence starts, then where each of B pieces of filler does, and T. Filler counts as
+    sequences, because FlashAttention leaves rows that belong to none as it found them, in outputs and gradients."""
     longest: int
     """At least the tokens of the longest sequence: a power of two, so that few values occur."""
 
     @classmethod
     def of(cls, sizes: np.ndarray, tokens: int, device: torch.device) -> "PackedLayout":
         """The layout of sequences of `sizes` (B,) tokens, laid end to end and filled up to `tokens` (T)."""
-        offsets = np.concatenate([[0], np.cumsum(sizes), [tokens]])
+        ends = np.cumsum(sizes)
+        offsets = np.concatenate([ends - sizes, np.linspace(ends[-1], tokens, len(sizes) + 1).astype(int)])
         longest = int(np.diff(offsets).max())
         on_device = torch.from_numpy(offsets.astype(np.int32))
         if device.type == "cuda":
@@ -174,7 +175,8 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attention interface of transformers: (1, H, T, D) in, (1, T, H, D) out.
 
-    On CUDA in half precision it is FlashAttention's variable-length kernel; elsewhere `GroupedAttention`.
+    In half precision on a GPU that has it (Ampere or newer) it is FlashAttention's variable-length kernel, elsewhere
+    `GroupedAttention`.
 
     Raises:
         ValueError: the batch is not packed.
@@ -183,11 +185,17 @@ def packed_attention(
         raise ValueError(f"attention {PACKED!r} takes packed batches only: see glue_mva.packing")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
-    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+    if has_flash(q):
         out = _flash(q, k, v, packed_layout, dropout, scale)
     else:
         out = _grouped(q, k, v, packed_layout, dropout, scale)
     return out[None], None
+
+
+def has_flash(query: Tensor) -> bool:
+    """Whether FlashAttention takes tensors like this one."""
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    return query.is_cuda and half and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 @torch.compiler.disable  # its shapes differ from batch to batch in number, not only in size

@@ -58,7 +58,11 @@ def quiet_libraries() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deterministic() -> Iterator[None]:
-    """Deterministic kernels where there are any, so that a seed gives the same record bit for bit on one machine."""
+    """Deterministic kernels where there are any: on a CPU a seed gives the same record bit for bit on one machine.
+
+    Warn-only, because some CUDA operations have no deterministic kernel and would end the run; in this mode
+    FlashAttention's backward pass takes its faster, non-deterministic one too.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
     fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]

@@ -97,16 +97,27 @@ def first_position(model: PreTrainedModel) -> int:
     return model.config.pad_token_id + 1 if model.config.model_type in OFFSET_POSITIONS else 0
 
 
-def compile_encoder(model: PreTrainedModel, *, cuda_graphs: bool) -> None:
+def compile_encoder(model: PreTrainedModel, device: str, *, cuda_graphs: bool) -> None:
     """Compile the layers between embeddings and head with torch.compile, in place, once for all batch shapes.
 
     Args:
-        cuda_graphs: also record every batch shape as a CUDA graph, so that a step costs one launch each way. Not where
-            gradients are summed over several passes: a graph writes them to the same memory every time.
+        cuda_graphs: also record every batch shape as a CUDA graph, so that the layers cost one launch each way. Not
+            where gradients are summed over several passes: a graph writes them to the same memory every time.
 
     Raises:
-        UsageError: a family whose layers are not kept where BERT's are.
+        UsageError: a family whose layers are not kept where BERT's are, or no compiler for this device.
     """
+    from torch._inductor.cpp_builder import get_cpp_compiler  # takes a second, which few runs need
+    from torch._inductor.exc import InvalidCxxCompiler
+    from torch.utils._triton import has_triton
+
+    if device == "cuda" and not has_triton():
+        raise UsageError("compile = true on a GPU needs the package triton; install it, or leave compile off")
+    if device == "cpu":
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler:
+            raise UsageError("compile = true on a CPU needs a C++ compiler (g++, or CXX=...); leave it off") from None
     layers = next((m for name, m in model.base_model.named_children() if name in ("encoder", "transformer")), None)
     if layers is None:
         raise UsageError(f"compile: the layers of a {model.config.model_type} model were not found; leave it off")

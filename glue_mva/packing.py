@@ -32,7 +32,7 @@ class PackedCollator:
 
     Args:
         model: as prepared by `use_packing`.
-        few_sizes: round to fewer sizes, for a compiled model: on a GPU each of them is recorded as a CUDA graph.
+        few_sizes: round to fewer sizes, for a model of which each of them is recorded as a CUDA graph.
     """
 
     def __init__(self, model: PreTrainedModel, *, few_sizes: bool = False) -> None:

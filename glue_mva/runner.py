@@ -65,7 +65,11 @@ def run(config: RunConfig, callbacks: Sequence[TrainerCallback] = ()) -> RunReco
     with quiet_libraries(), deterministic():
         prepared = prepare(resolved)
         with locked(folder):
-            return _Run(resolved, sources, folder, prepared).execute(callbacks)
+            try:
+                return _Run(resolved, sources, folder, prepared).execute(callbacks)
+            finally:
+                if resolved.compile:  # compiled code and graphs of this model are of no use to the next run
+                    torch.compiler.reset()
 
 
 @dataclass
@@ -80,6 +84,7 @@ class Prepared:
     device: str
     precision: str
     padding: str
+    cuda_graphs: bool
     target_scale: float
     max_length: int
     seconds: float
@@ -104,8 +109,10 @@ def prepare(config: RunConfig) -> Prepared:
         reuse_freed_memory()
         use_cpu_dropout(model)
     padding = set_padding(config.padding, model)
+    few_shapes = padding != "longest" and config.gradient_accumulation_steps == 1
+    cuda_graphs = config.compile and device == "cuda" and few_shapes
     if config.compile:
-        compile_encoder(model, cuda_graphs=device == "cuda" and config.gradient_accumulation_steps == 1)
+        compile_encoder(model, device, cuda_graphs=cuda_graphs)
     max_length = longest_input(model, config.max_length or 512)
     scale = 1 / data.task.label_range[1] if config.scale_targets and data.task.is_regression else 1.0
     train = encode(data.train, data.task, tokenizer, max_length, scale) if data.train is not None else None
@@ -113,7 +120,18 @@ def prepare(config: RunConfig) -> Prepared:
         name: encode(split, data.task, tokenizer, max_length, scale) for name, split in data.evaluation.items()
     }
     return Prepared(
-        data, train, evaluation, tokenizer, model, device, precision, padding, scale, max_length, watch.seconds
+        data=data,
+        train=train,
+        evaluation=evaluation,
+        tokenizer=tokenizer,
+        model=model,
+        device=device,
+        precision=precision,
+        padding=padding,
+        cuda_graphs=cuda_graphs,
+        target_scale=scale,
+        max_length=max_length,
+        seconds=watch.seconds,
     )
 
 
@@ -184,7 +202,7 @@ class _Run:
             args=arguments,
             train_dataset=prepared.train,
             eval_dataset=prepared.evaluation,
-            data_collator=_collator(prepared, few_sizes=config.compile),
+            data_collator=_collator(prepared),
             compute_metrics=self._compute_metrics,
             callbacks=[TimedCheckpoint(config.checkpoint_minutes), *callbacks],
             optim=config.optim,
@@ -299,7 +317,7 @@ def set_padding(wanted: str, model: Any) -> str:
     return "none"
 
 
-def _collator(prepared: Prepared, *, few_sizes: bool) -> Any:
+def _collator(prepared: Prepared) -> Any:
     if prepared.padding == "none":
-        return PackedCollator(prepared.model, few_sizes=few_sizes)
+        return PackedCollator(prepared.model, few_sizes=prepared.cuda_graphs)
     return DataCollatorWithPadding(prepared.tokenizer, padding=prepared.padding, max_length=prepared.max_length)

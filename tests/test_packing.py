@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from transformers import AutoModelForSequenceClassification
 
 from glue_mva.attention import GroupedAttention, PackedLayout
@@ -101,13 +102,26 @@ def test_attention_dropout_is_unbiased_and_differentiates_its_own_mask():
 
 @pytest.mark.parametrize(
     ("sizes", "tokens", "offsets", "longest"),
-    [([3, 5], 16, [0, 3, 8, 16], 8), ([9], 9, [0, 9, 9], 16), ([1, 1], 2, [0, 1, 2, 2], 1)],
+    [([3, 5], 16, [0, 3, 8, 12, 16], 8), ([9], 9, [0, 9, 9], 16), ([1, 1], 2, [0, 1, 2, 2, 2], 1)],
 )
 def test_no_token_lies_outside_of_the_offsets(sizes, tokens, offsets, longest):
     """A variable-length kernel writes no row that belongs to no sequence, so the filler is one."""
     layout = PackedLayout.of(np.array(sizes), tokens, torch.device("cpu"))
     assert layout.offsets.tolist() == offsets and layout.starts.tolist() == offsets[: len(sizes)]
     assert layout.longest == longest
+
+
+def test_one_compiled_graph_serves_every_layout():
+    counter = CompileCounter()
+
+    @torch.compile(backend=counter, fullgraph=True, dynamic=True)
+    def read(x, layout):
+        return x[layout.offsets.long() - 1] * layout.longest
+
+    for sizes in ([3, 5], [9, 1, 30], [60] * 4, [2] * 8):
+        layout = PackedLayout.of(np.array(sizes), round_up(sum(sizes), 4), torch.device("cpu"))
+        read(torch.ones(round_up(sum(sizes), 4), 2), layout)
+    assert counter.frame_count == 1
 
 
 def test_the_first_token_of_each_sequence_reaches_the_head(tiny_models):

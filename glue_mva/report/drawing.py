@@ -1,26 +1,36 @@
-"""All figures of a report: which there are, and their drawing by several processes where the system can fork.
+"""All figures of a report: which there are, and their drawing by several processes on Linux.
 
-A child draws whole figures from data that it shares with its parent, and writes the files itself: nothing but a name
+A child draws whole figures from data that it shares with its parent, and writes the files itself: nothing but a number
 and a yes or no passes between them, and a figure's bytes do not depend on which process drew it.
 """
 
 import gc
+import logging
 import multiprocessing
-import os
+import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from glue_mva.cores import available_cores
 from glue_mva.report import curves, plots
 from glue_mva.report.aggregate import Study
 from glue_mva.report.selection import Selection
 from glue_mva.style import save_figure
 from glue_mva.tasks import TASKS
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+MOST_PROCESSES = 4
+"""More would take memory (each about 50 MB) and little time off."""
 
 
 class Drawing(NamedTuple):
@@ -55,17 +65,30 @@ def drawings(made: Study, searches: list[Selection], *, with_paper: bool) -> lis
 def draw_all(found: list[Drawing], folder: Path) -> dict[str, str]:
     """Write each figure into `folder` as PNG and SVG; returns name -> text of those that there was something to draw
     for."""
-    processes = min(len(found), _cores())
-    if processes > 1 and "fork" in multiprocessing.get_all_start_methods():
-        _import_backends()
-        gc.freeze()  # else the children's garbage collector would touch, and so copy, every object they share
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(processes, context, initializer=_inherit, initargs=(found, folder)) as pool:
-            drawn = list(pool.map(_draw_inherited, range(len(found))))
-        gc.unfreeze()
-    else:
+    processes = min(len(found), available_cores(), MOST_PROCESSES)
+    drawn: list[bool] | None = None
+    if processes > 1 and sys.platform == "linux":  # elsewhere forking is not safe, and starting anew takes too long
+        try:
+            drawn = _draw_forked(found, folder, processes)
+        except BrokenProcessPool:
+            log.warning("a process that drew figures was killed; drawing them one after another")
+    if drawn is None:
         drawn = [_draw(drawing, folder) for drawing in found]
     return {drawing.name: drawing.text for drawing, is_there in zip(found, drawn, strict=True) if is_there}
+
+
+def _draw_forked(found: list[Drawing], folder: Path, processes: int) -> list[bool]:
+    _import_backends()
+    context = multiprocessing.get_context("fork")
+    gc.freeze()  # else the children's garbage collector would touch, and so copy, every object they share
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forking beside other threads; those of numpy's BLAS are safe to leave behind.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with ProcessPoolExecutor(processes, context, initializer=_inherit, initargs=(found, folder)) as pool:
+                return list(pool.map(_draw_inherited, range(len(found))))
+    finally:
+        gc.unfreeze()
 
 
 def _draw(drawing: Drawing, folder: Path) -> bool:
@@ -93,7 +116,3 @@ def _import_backends() -> None:
     """Before forking, so that the children need not."""
     import matplotlib.backends.backend_agg
     import matplotlib.backends.backend_svg  # noqa: F401
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from glue_mva.config import RunConfig
+from glue_mva.cores import available_cores
 from glue_mva.errors import UsageError
 from glue_mva.sweep.protocol import Outcome
 from glue_mva.sweep.store import write_failure
@@ -174,11 +175,6 @@ def worker_environment(threads: int) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
     }
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _first_line(error: BaseException) -> str:

@@ -58,7 +58,7 @@ def test_the_same_records_give_the_same_bytes(
     golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
     """Also where other processes draw the figures, or none does."""
-    monkeypatch.setattr(drawing, "_cores", lambda: cores)
+    monkeypatch.setattr(drawing, "available_cores", lambda: cores)
     make_report(tmp_path / "again")
     files = [p.relative_to(golden) for p in golden.rglob("*") if p.is_file()]
     assert len(files) > 20

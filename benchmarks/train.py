@@ -41,8 +41,8 @@ from glue_mva.runner import set_padding
 WARM_UP = 10
 """Updates of a round that are not counted."""
 MEGABATCH = 50
-"""Batches within which Hugging Face's grouping sorts rows by length, longest first: (c) must go through all of them. RTE
-has fewer rows, so its groups are shorter, and (c) is counted on parts of two."""
+"""Batches within which Hugging Face's grouping sorts rows by length, longest first: (c) must go through all of them.
+RTE has fewer rows, so its groups are shorter, and (c) is counted on parts of two."""
 PEERS = {
     "a": "run_glue: padded to 128, float32, AdamW",
     "b": "dynamic padding, float32, AdamW",

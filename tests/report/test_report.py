@@ -1,9 +1,12 @@
 """The whole report: the golden one, its files, its figures, its page in a browser, and the command."""
 
 import base64
+import gc
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from glue_mva.errors import UsageError
@@ -19,6 +23,7 @@ from glue_mva.report.aggregate import study
 from glue_mva.report.build import build_report
 from glue_mva.report.curves import band, cell_band
 from glue_mva.report.load import load_runs
+from glue_mva.style import new_figure
 from tests.report.factory import make_record, write_predicted_run, write_run
 from tests.report.make_golden import REPORT, TABLES, TEXTS, make_report
 
@@ -64,6 +69,22 @@ def test_the_same_records_give_the_same_bytes(
     assert len(files) > 20
     for file in files:
         assert (golden / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="figures are drawn by other processes on Linux only")
+def test_a_killed_process_costs_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "available_cores", lambda: 2)
+    parent = os.getpid()
+
+    def draw() -> Figure:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return new_figure()
+
+    found = [drawing.Drawing(name, f"figure {name}", draw) for name in "abc"]
+    assert drawing.draw_all(found, tmp_path) == {"a": "figure a", "b": "figure b", "c": "figure c"}
+    assert {p.name for p in tmp_path.iterdir()} == {f"{n}.{e}" for n in "abc" for e in ("png", "svg")}
+    assert gc.get_freeze_count() == 0
 
 
 def test_the_page_is_one_file(golden: Path) -> None:

@@ -120,6 +120,8 @@ class RunConfig(Config):
     """Parts in which a batch is worked through, to save memory; the effective batch stays `train_batch_size`."""
     compile: bool = _execution(False)
     """Compile the encoder (torch.compile; on a GPU with CUDA graphs): minutes at first use, for long runs."""
+    fused: bool = _execution(False)
+    """Step with the optimizer's fused kernel on a GPU too (Triton for the paper's); on a CPU it is taken anyway."""
     logging_steps: Annotated[int, Field(ge=0)] | None = _execution(None)
     """Updates between two points of the curves; 0 is off, `None` gives about 100 points."""
     checkpoint_minutes: NonNegative = _execution(10.0)
@@ -156,6 +158,8 @@ class RunConfig(Config):
                 raise ValueError(f"optim_args.{key}: {key} is a field of its own")
             if spec.name in OPTIMIZERS and key not in spec.hparams:
                 raise ValueError(f"optim_args: {spec.label} has no {key!r}{nearest(key, spec.hparams)}")
+        if self.fused and spec.name not in OPTIMIZERS:
+            raise ValueError(f"fused = true is for {', '.join(OPTIMIZERS)}; give {spec.label} its own optim_args")
         if self.task == "ax" and self.num_train_epochs != 0:
             raise ValueError("task ax has no training rows: give an mnli model and num_train_epochs = 0")
         return self

@@ -206,7 +206,7 @@ class _Run:
             compute_metrics=self._compute_metrics,
             callbacks=[TimedCheckpoint(config.checkpoint_minutes), *callbacks],
             optim=config.optim,
-            optim_args=config.optim_args,
+            optim_args=config.optim_args | ({"fused": True} if config.fused else {}),
             lr_schedule=self.schedule,
             decay_all_parameters=bool(config.decay_all_parameters),
             log_dynamics=arguments.logging_strategy == "steps",

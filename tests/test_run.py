@@ -293,6 +293,17 @@ def test_tensorboard_gets_the_curves(glue, tiny_models, tmp_path):
     assert list((tmp_path / record.run_id / "tensorboard").glob("events.*"))
 
 
+def test_the_fused_optimizer_makes_the_same_run(glue, tiny_models, tmp_path):
+    configs = [
+        config_of("rte", glue, tiny_models["bert"], tmp_path / name, max_steps=4, fused=name == "fused")
+        for name in ("default", "fused")
+    ]
+    assert configs[0].run_id == configs[1].run_id
+    assert result(run(configs[0])) == result(run(configs[1]))
+    with pytest.raises(UsageError, match="fused = true is for adam"):
+        configs[0].replace(fused=True, optim="torch.optim:SGD")
+
+
 class CompiledGraphs(TrainerCallback):
     """Graphs that torch.compile has made so far in this process, after each update."""
 

@@ -1,18 +1,19 @@
 """Whole runs on real data: records, determinism, resuming, refusing."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from transformers import TrainerCallback, pipeline
+from transformers.trainer_callback import ExportableState
 
 from glue_mva import RunConfig, metrics, run
 from glue_mva.errors import UsageError
@@ -115,25 +116,40 @@ def test_a_finished_run_is_not_run_again(glue, tiny_models, tmp_path):
     assert finished_record(config) is None and run(config).status == "ok"
 
 
-@pytest.mark.parametrize("wait", [0, 1, 2])
-def test_resuming_after_a_kill_gives_the_same_scores(wait, glue, tiny_models, tmp_path):
-    """Killed without warning after its `wait`-th checkpoint, and gone on with."""
+@pytest.mark.parametrize(("step", "writing", "resumed_from"), [(3, False, None), (8, True, 4), (14, False, 12)])
+def test_resuming_after_a_kill_gives_the_same_scores(step, writing, resumed_from, glue, tiny_models, tmp_path):
+    """Checkpoints are written after 4, 8, 12 ... updates of 30."""
     values = {"num_train_epochs": 3.0, "max_train_samples": 160, "checkpoint_minutes": 0.0, "logging_steps": 4}
     whole = run(config_of("rte", glue, tiny_models["roberta"], tmp_path / "whole", **values))
     killed = config_of("rte", glue, tiny_models["roberta"], tmp_path / "killed", resume=True, **values)
-    work = tmp_path / "killed" / killed.run_id / "work"
-    code = f"from glue_mva import *; run(RunConfig(**{killed.model_dump()!r}))"
-    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    seen: set[Path] = set()
-    while child.poll() is None and len(seen) <= wait:
-        seen |= set(work.glob("checkpoint-*"))
-        time.sleep(0.002)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert not (work.parent / "record.json").exists()
+    child = multiprocessing.get_context("spawn").Process(target=run, args=(killed, [KillAt(step, writing=writing)]))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    folder = tmp_path / "killed" / killed.run_id
+    assert not (folder / "record.json").exists()
+    assert (folder / "work" / f"checkpoint-{step}").exists() == writing  # half written
     record = run(killed)
     assert result(record) == result(whole)
-    assert wait == 0 or record.execution["resumed_from_step"] >= 4
+    assert record.execution["resumed_from_step"] == resumed_from
+
+
+class KillAt(TrainerCallback, ExportableState):
+    """Kills the process after an update, or while the checkpoint of that update is being written."""
+
+    def __init__(self, step, writing):
+        self.step, self.writing, self.made = step, writing, 0
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.made = state.global_step
+        if self.made == self.step and not self.writing:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def state(self):
+        """Asked for by the Trainer when all of a checkpoint but its own state is written."""
+        if self.made == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"args": {}, "attributes": {}}
 
 
 def test_a_broken_checkpoint_is_passed_over(tmp_path):

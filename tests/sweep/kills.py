@@ -1,7 +1,7 @@
 """Kill a sweep's processes while it works. Used by the tests and by `tests/slow/kill_sweeps.py`."""
 
+import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -82,36 +82,36 @@ class Saboteur:
     cluster: Any
     """`ray.cluster_utils.Cluster`; its last node is the one that is killed, and a new one takes its place."""
     plan: dict[int, str]
-    """Runs finished -> what is killed then."""
+    """Runs finished -> what is killed as soon as so many are."""
     done: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    finished: int = 0
 
     def note(self, message: str, *, important: bool = False) -> None:
         self.notes.append(message)
 
     def update(self, progress: Progress) -> None:
-        if progress.finished_here == self.finished or not progress.running:
+        due = [moment for moment in sorted(self.plan) if moment <= progress.finished_here]
+        if not due or not progress.running:
             return
-        self.finished = progress.finished_here
-        target = self.plan.get(self.finished)
-        if target == "worker":
-            self._kill_worker()
-        elif target == "node":
-            self._kill_node()
+        target = self.plan[due[0]]
+        if self._kill_node() if target == "node" else self._kill_worker():
+            self.done.append(target)
+            del self.plan[due[0]]
 
-    def _kill_worker(self) -> None:
-        workers = [p for p in psutil.process_iter(["name"]) if p.info["name"].startswith(WORKER[:15])]
-        busy = [p for p in workers if p.cmdline()[:1] == [WORKER]]
-        if busy:
-            random.choice(busy).kill()
-            self.done.append("worker")
+    def _kill_worker(self) -> bool:
+        """False where no worker is at work at this moment: it is tried again at the next look."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.name().startswith(WORKER[:15]) and process.cmdline()[:1] == [WORKER]:
+                    process.kill()
+                    return True
+        return False
 
-    def _kill_node(self) -> None:
+    def _kill_node(self) -> bool:
         node = self.cluster.worker_nodes.copy().pop()
         self.cluster.remove_node(node, allow_graceful=False)
         self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-        self.done.append("node")
+        return True
 
 
 def run_sabotaged(sweep: SweepConfig, plan: dict[int, str]) -> tuple[Progress, Saboteur]:

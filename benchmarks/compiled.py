@@ -6,23 +6,20 @@ Same model, rows, batches and updates; each makes `--steps` counted updates per 
 ones as in `train.py`. Compilation happens in a round before the first and is timed apart.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
 
 import torch
+from common import make_parser
 from train import contender, speed
 
 from glue_mva import environment
-from glue_mva.identity import DEMO_MODEL
 from glue_mva.model import compile_encoder
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder with the official TSV files")
-    parser.add_argument("--model", default=DEMO_MODEL)
+    parser = make_parser(__doc__)
     parser.add_argument("--task", default="cola")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=20, help="counted updates per round")

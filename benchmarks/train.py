@@ -10,13 +10,12 @@ setting that `glue-mva` makes for its process is undone while a peer trains, so 
 for memory that a run of thousands pays for once: that is what the uncounted ones are for.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
 import torch
+from common import add_out, make_parser, show
 from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
@@ -30,7 +29,7 @@ from transformers import (
 from glue_mva import GlueTrainer, RunConfig, environment
 from glue_mva.data import encode, load_task
 from glue_mva.dropout import use_cpu_dropout
-from glue_mva.identity import DEMO_MODEL, model_path
+from glue_mva.identity import model_path
 from glue_mva.memory import reuse_freed_memory
 from glue_mva.model import load_tokenizer
 from glue_mva.packing import PackedCollator
@@ -155,13 +154,11 @@ def median_seconds(work, repeats: int = 15) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder with the official TSV files")
-    parser.add_argument("--model", default=DEMO_MODEL)
+    parser = make_parser(__doc__)
     parser.add_argument("--tasks", default="rte,cola,sst2")
     parser.add_argument("--steps", type=int, default=12, help="counted updates per round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    add_out(parser)
     options = parser.parse_args()
     lines = [
         f"Model {options.model}, {environment.device_name(environment.device_type())}, "
@@ -190,11 +187,7 @@ def main() -> None:
             )
             notes.append(f"Limit of {task}: {text}.")
             print(lines[-1], flush=True)
-    table = "\n".join([*lines, "", *notes, ""])
-    print(table)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("# Training speed\n\n" + table)
+    show("Training speed", [*lines, "", *notes], options.out)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`glue-mva run`, `recipes` and `tasks`."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -99,11 +100,26 @@ def _execute(config: RunConfig) -> None:
         console.print(f"This run is finished ({done.created}); its record stands. --force runs it again.")
     with show_warnings(console if is_first else None):
         record = done or run_config(config, callbacks=[RunProgress(console, config.task)] if is_first else [])
+    _leave_process_group()
     if is_first:
         show_result(console, record, config)
     if record.status != "ok":
         print(f"glue-mva: the run {record.status}: {record.error}", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED)
+
+
+def _leave_process_group() -> None:
+    """End the process group of `accelerate launch` while the interpreter is whole.
+
+    Threads of gloo and NCCL that let go of a tensor while the interpreter shuts down abort the process, and a run that
+    is written down would end with an exit code of failure. The threads end with the last reference to the group, and
+    the Trainer's reference cycles hold some.
+    """
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+        gc.collect()
 
 
 def _is_first_process() -> bool:

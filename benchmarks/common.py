@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from glue_mva.identity import DEMO_MODEL
+from glue_mva.config.identity import DEMO_MODEL
 
 
 def make_parser(text: str | None) -> argparse.ArgumentParser:

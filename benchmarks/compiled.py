@@ -14,8 +14,8 @@ import torch
 from common import make_parser
 from train import contender, speed
 
-from glue_mva import environment
-from glue_mva.model import compile_encoder
+from glue_mva.models.load import compile_encoder
+from glue_mva.training import environment
 
 
 def main() -> None:

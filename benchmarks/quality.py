@@ -9,7 +9,8 @@ Same rows, batches, optimizer and learning rate; dropout draws other masks, so s
 import numpy as np
 from common import add_out, make_parser, show
 
-from glue_mva import RunConfig, environment, run
+from glue_mva import RunConfig, run
+from glue_mva.training import environment
 
 SETTINGS = {"plain": {"padding": "longest", "precision": "fp32"}, "fast": {"padding": "auto", "precision": "auto"}}
 

@@ -26,16 +26,18 @@ from transformers import (
     set_seed,
 )
 
-from glue_mva import GlueTrainer, RunConfig, environment
-from glue_mva.data import encode, load_task
-from glue_mva.dropout import use_cpu_dropout
-from glue_mva.identity import model_path
-from glue_mva.memory import reuse_freed_memory
-from glue_mva.model import load_tokenizer
-from glue_mva.packing import PackedCollator
-from glue_mva.precision import resolve_precision
-from glue_mva.recipes import resolve
-from glue_mva.runner import set_padding
+from glue_mva import GlueTrainer, RunConfig
+from glue_mva.config.identity import model_path
+from glue_mva.config.recipes import resolve
+from glue_mva.data.encode import encode
+from glue_mva.data.load import load_task
+from glue_mva.models.dropout import use_cpu_dropout
+from glue_mva.models.load import load_tokenizer
+from glue_mva.models.memory import reuse_freed_memory
+from glue_mva.models.packing import PackedCollator
+from glue_mva.models.precision import resolve_precision
+from glue_mva.training import environment
+from glue_mva.training.runner import set_padding
 
 WARM_UP = 10
 """Updates of a round that are not counted."""

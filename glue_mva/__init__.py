@@ -6,7 +6,7 @@ Importing this package is cheap; what needs torch is loaded when it is first use
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from glue_mva.config import RunConfig
+from glue_mva.config.run import RunConfig
 from glue_mva.errors import UsageError
 from glue_mva.record import RunRecord
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from glue_mva.optim.lamadam import LaMAdam
     from glue_mva.optim.laprop import LaProp
     from glue_mva.optim.madam import MAdam
-    from glue_mva.runner import run
-    from glue_mva.trainer import GlueTrainer
+    from glue_mva.training.runner import run
+    from glue_mva.training.trainer import GlueTrainer
 
 __version__ = "0.1.0"
 __all__ = ["GlueTrainer", "LaMAdam", "LaProp", "MAdam", "RunConfig", "RunRecord", "UsageError", "run"]
 
 _LAZY = {
-    "GlueTrainer": "glue_mva.trainer",
+    "GlueTrainer": "glue_mva.training.trainer",
     "LaMAdam": "glue_mva.optim",
     "LaProp": "glue_mva.optim",
     "MAdam": "glue_mva.optim",
-    "run": "glue_mva.runner",
+    "run": "glue_mva.training.runner",
 }
 
 

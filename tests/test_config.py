@@ -7,9 +7,10 @@ import shutil
 import pytest
 
 from glue_mva import paper
-from glue_mva.config import RunConfig, parse_assignments, read_toml
+from glue_mva.config.recipes import RECIPES, resolve
+from glue_mva.config.run import RunConfig, parse_assignments, read_toml
+from glue_mva.config.schedule import schedule
 from glue_mva.errors import UsageError
-from glue_mva.recipes import RECIPES, resolve, schedule
 from glue_mva.tasks import TASKS, get_task
 
 

@@ -9,11 +9,13 @@ import pytest
 from datasets import Dataset, DatasetDict
 from transformers import AutoTokenizer
 
-from glue_mva import data
-from glue_mva.config import RunConfig
-from glue_mva.data import encode, load_task, split_holdout
+from glue_mva.config.identity import DEMO_MODEL, model_path
+from glue_mva.config.run import RunConfig
+from glue_mva.data import encode as encoding
+from glue_mva.data import load as data
+from glue_mva.data.encode import encode
+from glue_mva.data.load import load_task, split_holdout
 from glue_mva.errors import UsageError
-from glue_mva.identity import DEMO_MODEL, model_path
 from glue_mva.tasks import get_task
 
 ROWS = {  # counted with `wc -l` by whoever laid the files there: see ../shared/glue/README.md
@@ -129,8 +131,8 @@ def test_holdout_is_stratified_and_disjoint(glue):
 def test_tokenized_once_by_several_threads(glue, tmp_path, monkeypatch):
     monkeypatch.setenv("GLUE_MVA_CACHE", str(tmp_path))
     made = []
-    original = data._encode_to
-    monkeypatch.setattr(data, "_encode_to", lambda *a: (made.append(1), original(*a)))
+    original = encoding._encode_to
+    monkeypatch.setattr(encoding, "_encode_to", lambda *a: (made.append(1), original(*a)))
     split = load_task(config("wnli", glue)).train
     tokenizer = AutoTokenizer.from_pretrained(model_path(DEMO_MODEL))
     results = []

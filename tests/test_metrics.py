@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from glue_mva import metrics
-from glue_mva.glue_metric import GlueMetric
-from glue_mva.results import best_evaluation
+from glue_mva.training import metrics
+from glue_mva.training.glue_metric import GlueMetric
+from glue_mva.training.results import best_evaluation
 
 
 def test_accuracy_and_f1_by_hand():

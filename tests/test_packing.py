@@ -10,9 +10,9 @@ import torch
 from torch._dynamo.testing import CompileCounter
 from transformers import AutoModelForSequenceClassification
 
-from glue_mva.attention import GroupedAttention, PackedLayout
-from glue_mva.dropout import CpuDropout, keep_mask, use_cpu_dropout
-from glue_mva.packing import FAMILIES, PackedCollator, round_up, use_packing
+from glue_mva.models.attention import GroupedAttention, PackedLayout
+from glue_mva.models.dropout import CpuDropout, keep_mask, use_cpu_dropout
+from glue_mva.models.packing import FAMILIES, PackedCollator, round_up, use_packing
 
 LENGTHS = [5, 40, 33, 7, 60, 60, 12, 1]
 
@@ -173,7 +173,7 @@ def test_freed_memory_is_kept_for_the_next_tensor():
     """Page faults of allocating the same large tensor again, with and without the setting, in a process of its own."""
     code = """
 import resource, torch
-from glue_mva.memory import reuse_freed_memory
+from glue_mva.models.memory import reuse_freed_memory
 def faults():
     for _ in range(3):
         torch.zeros(12_000_000)

@@ -15,11 +15,12 @@ import torch
 from transformers import TrainerCallback, pipeline
 from transformers.trainer_callback import ExportableState
 
-from glue_mva import RunConfig, metrics, run
+from glue_mva import RunConfig, run
 from glue_mva.errors import UsageError
 from glue_mva.record import read_record
-from glue_mva.runner import finished_record
 from glue_mva.tasks import TASKS
+from glue_mva.training import metrics
+from glue_mva.training.runner import finished_record
 from tests.tiny import CONFIGS
 
 NOT_THE_RESULT = ("created", "execution", "environment", "config")
@@ -68,8 +69,8 @@ def test_every_family_trains(family, glue, tiny_models, tmp_path):
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_the_recipes_dropout_reaches_every_family(family, tiny_models):
-    from glue_mva.model import load_model
-    from glue_mva.recipes import resolve
+    from glue_mva.config.recipes import resolve
+    from glue_mva.models.load import load_model
 
     config = resolve(RunConfig(task="rte", optim="adam", model=tiny_models[family], hidden_dropout=0.3))[0]
     model = load_model(config)
@@ -153,7 +154,7 @@ class KillAt(TrainerCallback, ExportableState):
 
 
 def test_a_broken_checkpoint_is_passed_over(tmp_path):
-    from glue_mva.callbacks import last_checkpoint
+    from glue_mva.training.callbacks import last_checkpoint
 
     for step, state in ((5, "{}"), (10, "{}"), (15, '{"global_s')):
         (tmp_path / f"checkpoint-{step}").mkdir()
@@ -197,7 +198,7 @@ def test_the_saved_model_is_the_best_epochs(glue, tiny_models, tmp_path):
     classify = pipeline("text-classification", model=str(folder), device="cpu")
     with np.load(tmp_path / record.run_id / "predictions.npz") as arrays:
         best = arrays["validation/best"]
-    from glue_mva.data import load_task
+    from glue_mva.data.load import load_task
 
     rows = load_task(config).evaluation["validation"]
     said = [classify({"text": r["sentence1"], "text_pair": r["sentence2"]}, truncation=True, max_length=48)

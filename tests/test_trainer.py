@@ -6,11 +6,12 @@ import torch
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from glue_mva import GlueTrainer, LaMAdam, MAdam
-from glue_mva.config import RunConfig
-from glue_mva.data import encode, load_task
+from glue_mva.config.run import RunConfig
+from glue_mva.config.schedule import Schedule
+from glue_mva.data.encode import encode
+from glue_mva.data.load import load_task
 from glue_mva.errors import UsageError
-from glue_mva.model import load_model, load_tokenizer
-from glue_mva.recipes import Schedule
+from glue_mva.models.load import load_model, load_tokenizer
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_beta_statistics_lie_in_the_range(parts):
 
 def test_nothing_is_measured_between_logged_updates(parts, monkeypatch):
     calls = []
-    import glue_mva.dynamics as dynamics
+    import glue_mva.optim.dynamics as dynamics
 
     original = dynamics.average_step_size
     monkeypatch.setattr(dynamics, "average_step_size", lambda o: (calls.append(1), original(o))[1])
@@ -127,7 +128,7 @@ def test_an_optimizer_that_is_not_there():
 
 
 def test_mean_loss_by_hand():
-    from glue_mva.trainer import mean_loss
+    from glue_mva.training.trainer import mean_loss
 
     logits = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     loss = mean_loss({"logits": logits}, torch.tensor([0, 1]))

@@ -6,7 +6,7 @@ import torch
 import transformers
 from transformers import AutoModel, AutoTokenizer
 
-from glue_mva.identity import DEMO_MODEL, model_path
+from glue_mva.config.identity import DEMO_MODEL, model_path
 
 SMALL = {
     "hidden_size": 16,

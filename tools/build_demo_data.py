@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from glue_mva import tsv
+from glue_mva.data import tsv
 from glue_mva.tasks import get_task
 
 ROWS = {"train": 2000, "validation": 800}
-OUT = Path(__file__).parents[1] / "glue_mva" / "demo_data"
+OUT = Path(__file__).parents[1] / "glue_mva" / "data" / "demo"
 
 
 def main(glue: Path) -> None:

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from glue_mva import paper
-from glue_mva.config import RunConfig
+from glue_mva.config.run import RunConfig
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import RECORD_FILE, RunRecord
 from glue_mva.tasks import get_task

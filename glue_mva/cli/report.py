@@ -24,7 +24,7 @@ def report(
                                               "what the sweep asks for.")] = None,
 ) -> None:  # fmt: skip
     """Table 3 with its statistics and figures, from a folder of records."""
-    from glue_mva.config import parse_assignments
+    from glue_mva.config.run import parse_assignments
     from glue_mva.errors import UsageError
     from glue_mva.report.build import build_report
     from glue_mva.report.tables import table3_markdown

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
-from glue_mva.config import RunConfig, parse_assignments, read_toml
+from glue_mva.config.identity import DEMO_MODEL
+from glue_mva.config.run import RunConfig, parse_assignments, read_toml
 from glue_mva.errors import UsageError, nearest
-from glue_mva.identity import DEMO_MODEL
 from glue_mva.tasks import TASKS, get_task
 
 DEMO = {"task": "qnli", "optim": "lamadam", "data": "demo", "model": DEMO_MODEL, "lr": 1e-4, "num_train_epochs": 2.0,
@@ -85,15 +85,15 @@ def _execute(config: RunConfig) -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     from rich.console import Console
 
-    from glue_mva.recipes import resolve
+    from glue_mva.config.recipes import resolve
 
     console = Console(soft_wrap=True)
     is_first = _is_first_process()
     if is_first:
         _show_values(console, *resolve(config))
     from glue_mva.cli.progress import RunProgress, show_result, show_warnings
-    from glue_mva.runner import finished_record
-    from glue_mva.runner import run as run_config
+    from glue_mva.training.runner import finished_record
+    from glue_mva.training.runner import run as run_config
 
     done = finished_record(config)
     if done is not None and is_first:
@@ -146,8 +146,8 @@ def recipes(
     from rich.console import Console
     from rich.table import Table
 
+    from glue_mva.config.recipes import RECIPES
     from glue_mva.optim.registry import get_optimizer
-    from glue_mva.recipes import RECIPES
 
     task, optim = get_task(task).name, get_optimizer(optim).name
     columns = {name: recipe.for_run(task, optim) for name, recipe in RECIPES.items()}

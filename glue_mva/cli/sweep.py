@@ -11,7 +11,7 @@ import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
 from glue_mva.cli.sweep_display import make_console, observing, progress_table, show_plan, summary
-from glue_mva.config import parse_assignments
+from glue_mva.config.run import parse_assignments
 from glue_mva.errors import UsageError, nearest
 from glue_mva.sweep.config import DEFAULT_SWEEP, SweepConfig, load_sweep
 

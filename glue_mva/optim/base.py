@@ -12,7 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from glue_mva.errors import UsageError
 from glue_mva.optim import dispatch, maxva
-from glue_mva.optim.slots import Constants, Scalars, Slot, Tensors, compute_dtype, local
+from glue_mva.optim.state import Constants, Scalars, Slot, Tensors, compute_dtype, local
 
 STATE_NAMES = Tensors._fields[2:]
 _OLD_DEFAULTS = {"amsgrad": False, "maximize": False, "foreach": None, "fused": None, "capturable": False}

@@ -13,7 +13,7 @@ from torch.optim import AdamW, Optimizer
 
 from glue_mva.optim import maxva
 from glue_mva.optim.base import STATE_NAMES, Base, MaxVAOptimizer, bias_correction
-from glue_mva.optim.slots import Scalars, Slot, Tensors, chunks, compute_dtype, local
+from glue_mva.optim.state import Scalars, Slot, Tensors, chunks, compute_dtype, local
 
 _PIECE = 2**20
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from glue_mva.optim import cpu, foreach, loop
+from glue_mva.optim.kernels import cpu, foreach, loop
 
 if TYPE_CHECKING:
     from glue_mva.optim.base import Base
@@ -27,7 +27,7 @@ def run(
     """One step of the parameters of a group, all of which have a gradient."""
     name = choose(group, params)
     if name == "cuda":
-        from glue_mva.optim.cuda import step as fused_step  # imports triton
+        from glue_mva.optim.kernels.cuda import step as fused_step  # imports triton
 
         fused_step(optimizer, group, params, grads, steps, states)
         return

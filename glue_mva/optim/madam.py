@@ -5,7 +5,7 @@ from torch.optim.optimizer import ParamsT
 
 from glue_mva.optim import maxva
 from glue_mva.optim.base import MaxVAOptimizer
-from glue_mva.optim.slots import Constants, Scalars, Tensors
+from glue_mva.optim.state import Constants, Scalars, Tensors
 
 
 class MAdam(MaxVAOptimizer):

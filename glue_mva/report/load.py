@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from glue_mva.config import EXECUTION_FIELDS, RunConfig, parse_assignments
+from glue_mva.config.recipes import resolve
+from glue_mva.config.run import EXECUTION_FIELDS, RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
 from glue_mva.optim.registry import get_optimizer
-from glue_mva.recipes import resolve
 from glue_mva.record import PREDICTIONS_FILE, RECORD_FILE, RecordError, RunRecord, read_record
 from glue_mva.tasks import TASKS, get_task
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from glue_mva import paper
-from glue_mva.config import Config, NonNegative, Positive, RunConfig, Seed, read_toml
+from glue_mva.config.run import Config, NonNegative, Positive, RunConfig, Seed, read_toml
 from glue_mva.errors import UsageError, nearest
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.tasks import get_task

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from glue_mva.config import RunConfig
+from glue_mva.config.run import RunConfig
 from glue_mva.cores import available_cores
 from glue_mva.errors import UsageError
 from glue_mva.sweep.protocol import Outcome

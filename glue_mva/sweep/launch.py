@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from glue_mva.config import RunConfig
+from glue_mva.config.recipes import resolve
+from glue_mva.config.run import RunConfig
 from glue_mva.errors import UsageError
-from glue_mva.recipes import resolve
 from glue_mva.sweep import store
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.engine import Engine

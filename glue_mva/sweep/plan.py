@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from glue_mva.config import RunConfig
+from glue_mva.config.identity import model_path, task_root
+from glue_mva.config.recipes import resolve
+from glue_mva.config.run import RunConfig
+from glue_mva.config.schedule import schedule
+from glue_mva.data.tsv import file_of
 from glue_mva.errors import UsageError
-from glue_mva.identity import model_path, task_root
-from glue_mva.recipes import resolve, schedule
 from glue_mva.record import RECORD_FILE, RecordError, read_record
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.protocol import Cell, Cells, Outcomes, Stage, cells, final_runs
 from glue_mva.tasks import get_task
-from glue_mva.tsv import file_of
 
 MEAN_TOKENS = {"mnli": 39.9, "qnli": 50.7, "qqp": 31.4, "rte": 71.4, "sst2": 14.2, "mrpc": 54.2, "cola": 11.3,
                "stsb": 29.4, "wnli": 37.7, "ax": 39.9}  # fmt: skip

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from glue_mva.config import RunConfig
-from glue_mva.recipes import RECIPES
+from glue_mva.config.recipes import RECIPES
+from glue_mva.config.run import RunConfig
 from glue_mva.record import RunRecord, Status
 from glue_mva.sweep.config import FIRST_FINAL_SEED, FIRST_SEARCH_SEED, OptimizerEntry, SweepConfig, base_rows
 

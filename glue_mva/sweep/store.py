@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from glue_mva.config import RunConfig
+from glue_mva.config.run import RunConfig
 from glue_mva.errors import UsageError
 from glue_mva.record import LOCK_FILE, RECORD_FILE, RecordError, RunRecord, atomic_write, read_record, write_record
 from glue_mva.sweep.protocol import Outcome

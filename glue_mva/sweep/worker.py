@@ -12,7 +12,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from glue_mva.config import RunConfig
+from glue_mva.config.run import RunConfig
 from glue_mva.errors import UsageError
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import LOCK_FILE, RecordError, read_record
@@ -43,7 +43,7 @@ def execute(config: RunConfig, run_id: str) -> Finished:
         folder.mkdir(parents=True, exist_ok=True)
         _wait_for_previous_owner(folder)
         with _output_to(folder / LOG_FILE):
-            from glue_mva.runner import run
+            from glue_mva.training.runner import run
 
             return Finished(run_id, Outcome.of(run(config)))
     except Exception as error:
@@ -79,8 +79,8 @@ def trouble_of(error: BaseException) -> Trouble:
 
 def prepare(config: RunConfig) -> str | None:
     """Load and tokenize the data of a task, and load model and optimizer; returns what is wrong, or `None`."""
-    from glue_mva import runner
-    from glue_mva.recipes import resolve
+    from glue_mva.config.recipes import resolve
+    from glue_mva.training import runner
 
     try:
         with _output_to(Path(config.output) / PREPARE_LOG_FILE):

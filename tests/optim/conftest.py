@@ -2,7 +2,7 @@
 
 import os
 
-os.environ["TRITON_INTERPRET"] = "1"  # read when glue_mva.optim.cuda is imported
+os.environ["TRITON_INTERPRET"] = "1"  # read when glue_mva.optim.kernels.cuda is imported
 
 import pytest
 

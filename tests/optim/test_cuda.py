@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from glue_mva import LaMAdam, LaProp, MAdam
-from glue_mva.optim import cuda, dispatch
+from glue_mva.optim import dispatch
+from glue_mva.optim.kernels import cuda
 
 
 @pytest.fixture

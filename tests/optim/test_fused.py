@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from glue_mva import LaMAdam, LaProp, MAdam
-from glue_mva.optim import cpu, dispatch
-from glue_mva.optim.slots import compute_dtype
+from glue_mva.optim import dispatch
+from glue_mva.optim.kernels import cpu
+from glue_mva.optim.state import compute_dtype
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_without_a_compiler_it_steps_all_the_same(fresh_cache, monkeypatch, capl
     with caplog.at_level(logging.DEBUG, logger="glue_mva"):
         params, _ = walk(MAdam, torch.float32, steps=3, fused=True)
     assert all(torch.equal(p, q) for p, q in zip(params, expected, strict=True))
-    (message,) = [record for record in caplog.records if record.name == "glue_mva.optim.cpu"]
+    (message,) = [record for record in caplog.records if record.name == "glue_mva.optim.kernels.cpu"]
     assert message.levelno == logging.DEBUG
     assert "using the foreach implementation" in message.message
 
@@ -102,7 +103,8 @@ def test_without_a_compiler_it_steps_all_the_same(fresh_cache, monkeypatch, capl
 def test_processes_that_compile_at_once_do_not_meet(tmp_path):
     code = (
         "import torch; from glue_mva import MAdam; p = torch.nn.Parameter(torch.zeros(9)); p.grad = torch.ones(9);"
-        "MAdam([p], fused=True).step(); from glue_mva.optim import cpu; assert cpu._loaded['library'] is not None"
+        "MAdam([p], fused=True).step();"
+        "from glue_mva.optim.kernels import cpu; assert cpu._loaded['library'] is not None"
     )
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     processes = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(2)]

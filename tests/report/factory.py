@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from glue_mva import metrics
-from glue_mva.config import RunConfig
-from glue_mva.recipes import resolve
+from glue_mva.config.recipes import resolve
+from glue_mva.config.run import RunConfig
 from glue_mva.record import RunRecord, Status, read_record, write_predictions, write_record
 from glue_mva.tasks import get_task
+from glue_mva.training import metrics
 
 UPDATES = 40
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from glue_mva import metrics
 from glue_mva.report import bootstrap
+from glue_mva.training import metrics
 from tests.report.factory import make_predictions
 
 TASK = {"accuracy": "rte", "matthews_correlation": "cola", "pearson": "stsb"}

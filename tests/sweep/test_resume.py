@@ -7,7 +7,7 @@ import pytest
 from transformers import TrainerCallback
 
 from glue_mva import RunConfig
-from glue_mva.runner import run
+from glue_mva.training.runner import run
 
 
 class CutOffError(Exception):

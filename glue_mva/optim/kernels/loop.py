@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from glue_mva.optim.slots import Constants, Slot, compute_dtype
+from glue_mva.optim.state import Constants, Slot, compute_dtype
 
 
 def step(optimizer, slots: list[Slot], c: Constants) -> None:

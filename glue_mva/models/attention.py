@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from glue_mva.dropout import keep_mask
+from glue_mva.models.dropout import keep_mask
 
 PACKED = "glue_mva_packed"
 
@@ -182,7 +182,7 @@ def packed_attention(
         ValueError: the batch is not packed.
     """
     if packed_layout is None:
-        raise ValueError(f"attention {PACKED!r} takes packed batches only: see glue_mva.packing")
+        raise ValueError(f"attention {PACKED!r} takes packed batches only: see glue_mva.models.packing")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
     if has_flash(q):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from glue_mva.identity import model_identity, model_path
+from glue_mva.config.identity import model_identity, model_path
 
 PACKAGES = ("glue-mva", "torch", "transformers", "accelerate", "datasets", "evaluate", "numpy", "scikit-learn", "scipy")
 
@@ -31,7 +31,7 @@ def describe() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # only look: many runs may ask at once
     try:

@@ -13,23 +13,32 @@ import torch
 from transformers import DataCollatorWithPadding, PrinterCallback, TrainerCallback, set_seed
 from transformers.integrations import TensorBoardCallback
 
-from glue_mva import environment, results
-from glue_mva.arguments import device_batch_size, reporters, training_arguments
-from glue_mva.callbacks import KeepBest, StopOnDivergence, Stopwatch, TimedCheckpoint, checkpoint_step, last_checkpoint
-from glue_mva.config import RunConfig
-from glue_mva.contexts import check_output, deterministic, locked, quiet_libraries
-from glue_mva.data import EncodedSplit, TaskData, encode, load_task
-from glue_mva.dropout import use_cpu_dropout
+from glue_mva.config.recipes import resolve
+from glue_mva.config.run import RunConfig
+from glue_mva.config.schedule import schedule
+from glue_mva.data.encode import EncodedSplit, encode
+from glue_mva.data.load import TaskData, load_task
 from glue_mva.errors import UsageError
-from glue_mva.glue_metric import GlueMetric
-from glue_mva.memory import reuse_freed_memory
-from glue_mva.model import check_vocabulary, compile_encoder, load_model, load_tokenizer, longest_input
-from glue_mva.model_card import write_model_card
-from glue_mva.packing import PackedCollator, can_pack, use_packing
-from glue_mva.precision import resolve_precision
-from glue_mva.recipes import resolve, schedule
+from glue_mva.models.dropout import use_cpu_dropout
+from glue_mva.models.load import check_vocabulary, compile_encoder, load_model, load_tokenizer, longest_input
+from glue_mva.models.memory import reuse_freed_memory
+from glue_mva.models.packing import PackedCollator, can_pack, use_packing
+from glue_mva.models.precision import resolve_precision
 from glue_mva.record import RECORD_FILE, RecordError, RunRecord, read_record, write_predictions, write_record
-from glue_mva.trainer import GlueTrainer
+from glue_mva.training import environment, results
+from glue_mva.training.arguments import device_batch_size, reporters, training_arguments
+from glue_mva.training.callbacks import (
+    KeepBest,
+    StopOnDivergence,
+    Stopwatch,
+    TimedCheckpoint,
+    checkpoint_step,
+    last_checkpoint,
+)
+from glue_mva.training.contexts import check_output, deterministic, locked, quiet_libraries
+from glue_mva.training.glue_metric import GlueMetric
+from glue_mva.training.model_card import write_model_card
+from glue_mva.training.trainer import GlueTrainer
 
 
 def finished_record(config: RunConfig) -> RunRecord | None:

@@ -13,10 +13,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from glue_mva import hub
-from glue_mva.config import RunConfig
+from glue_mva.config.identity import model_path
+from glue_mva.config.run import RunConfig
+from glue_mva.data import hub
 from glue_mva.errors import UsageError
-from glue_mva.identity import model_path
 from glue_mva.tasks import Task, get_task
 
 log = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from glue_mva.optim import foreach
-from glue_mva.optim.slots import Constants, Slot, chunks, flat
+from glue_mva.optim.kernels import foreach
+from glue_mva.optim.state import Constants, Slot, chunks, flat
 
 if TYPE_CHECKING:
     from glue_mva.optim.base import Base

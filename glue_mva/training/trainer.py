@@ -11,11 +11,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import Trainer
 from transformers.optimization import get_linear_schedule_with_warmup
 
-from glue_mva.callbacks import Stopwatch
-from glue_mva.dynamics import StepProbe
+from glue_mva.config.schedule import Schedule
+from glue_mva.optim.dynamics import StepProbe
 from glue_mva.optim.registry import get_optimizer
-from glue_mva.recipes import Schedule
 from glue_mva.record import atomic_write
+from glue_mva.training.callbacks import Stopwatch
 
 
 class GlueTrainer(Trainer):

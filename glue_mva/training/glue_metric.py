@@ -4,8 +4,8 @@ import datasets
 import evaluate
 import numpy as np
 
-from glue_mva import metrics
 from glue_mva.tasks import get_task
+from glue_mva.training import metrics
 
 
 class GlueMetric(evaluate.Metric):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glue_mva.optim.maxva import TINY, sqrt
-from glue_mva.optim.slots import Constants, Scalars, Slot, Tensors, chunks, compute_dtype
+from glue_mva.optim.state import Constants, Scalars, Slot, Tensors, chunks, compute_dtype
 
 if TYPE_CHECKING:
     from glue_mva.optim.base import Base

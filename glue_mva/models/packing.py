@@ -1,7 +1,7 @@
 """Batches without padding: sequences end to end as one row of tokens, through models that were made for padded ones.
 
-No model code changes: attention is `glue_mva.attention`, position ids restart with every sequence, and what the head
-reads as first tokens is gathered by hooks.
+No model code changes: attention is `glue_mva.models.attention`, position ids restart with every sequence, and what the
+head reads as first tokens is gathered by hooks.
 """
 
 from typing import Any
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from glue_mva.attention import PACKED, PackedLayout
-from glue_mva.model import first_position
+from glue_mva.models.attention import PACKED, PackedLayout
+from glue_mva.models.load import first_position
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 """Model types for which packed and padded training were tested to agree."""

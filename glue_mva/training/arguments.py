@@ -5,9 +5,9 @@ import os
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from glue_mva.config import RunConfig
+from glue_mva.config.run import RunConfig
+from glue_mva.config.schedule import Schedule
 from glue_mva.errors import UsageError
-from glue_mva.recipes import Schedule
 
 CURVES_POINTS = 100
 """Points of the curves, about, where `logging_steps` is not given."""

@@ -1,10 +1,7 @@
-"""Load one GLUE task from any source, check it, draw subsets, and tokenize it once."""
+"""Load one GLUE task from any source, check it, and draw subsets."""
 
 import hashlib
 import logging
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,20 +9,18 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets import Dataset
-from filelock import FileLock
 from sklearn.model_selection import train_test_split
-from transformers import PreTrainedTokenizerBase
 
-from glue_mva import hub, tsv
-from glue_mva.config import RunConfig
+from glue_mva.config.identity import task_root
+from glue_mva.config.run import RunConfig
+from glue_mva.data import hub, tsv
 from glue_mva.errors import UsageError
-from glue_mva.identity import task_root
 from glue_mva.tasks import Task, get_task
 
 log = logging.getLogger(__name__)
 
 HUB_DATASET = "nyu-mll/glue"
-DEMO_FOLDER = Path(__file__).parent / "demo_data"
+DEMO_FOLDER = Path(__file__).parent / "demo"
 DEMO_TASK = "qnli"
 SUBSET_SEED = 0
 """Seed with which `max_train_samples` and `max_eval_samples` draw rows: the same rows for every run."""
@@ -185,77 +180,3 @@ def digest_rows(splits: dict[str, Dataset]) -> str:
             values = split[column]
             digest.update("\x1f".join(v if isinstance(v, str) else format(v, ".6g") for v in values).encode())
     return digest.hexdigest()[:16]
-
-
-class EncodedSplit:
-    """Tokenized rows of one split, held as flat arrays; a torch map-style dataset of plain numpy rows."""
-
-    def __init__(self, encoded: Dataset, target_scale: float) -> None:
-        table = encoded.with_format("arrow")[:]
-        self.columns: dict[str, np.ndarray] = {}
-        for name in set(encoded.column_names) - {"label"}:
-            lists = table[name].combine_chunks()
-            self.columns[name] = lists.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
-            self.offsets = np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy())]).astype(np.int64)
-        labels = table["label"].to_numpy()
-        self.labels: np.ndarray = labels if labels.dtype.kind == "i" else (labels * target_scale).astype(np.float32)
-        """Class numbers, or targets multiplied by `target_scale`."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        start, stop = self.offsets[index], self.offsets[index + 1]
-        return {**{name: flat[start:stop] for name, flat in self.columns.items()}, "labels": self.labels[index]}
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(rows,) tokens per row."""
-        return np.diff(self.offsets)
-
-
-def encode(
-    split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int, target_scale: float = 1.0
-) -> EncodedSplit:
-    """Tokenize a split, or read it from the cache, whose key is the content of rows and tokenizer.
-
-    Args:
-        target_scale: factor on the targets of a regression.
-    """
-    folder = cache_folder() / _encoding_key(split, tokenizer, max_length)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):  # several processes that start at once: one tokenizes, the others wait
-        if not folder.is_dir():
-            _encode_to(folder, split, task, tokenizer, max_length)
-    return EncodedSplit(datasets.load_from_disk(str(folder)), target_scale)
-
-
-def _encode_to(folder: Path, split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-    def tokenize(rows: dict[str, list[Any]]) -> dict[str, Any]:
-        texts = [rows[column] for column in task.text]
-        encoded = tokenizer(*texts, truncation=True, max_length=max_length, return_attention_mask=False)
-        return {**encoded, "label": rows["label"]}
-
-    encoded = split.map(
-        tokenize, batched=True, remove_columns=split.column_names, load_from_cache_file=False, keep_in_memory=True
-    )
-    scratch = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")
-    try:
-        encoded.save_to_disk(scratch)
-        Path(scratch).rename(folder)  # appears whole or not at all
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-
-
-def cache_folder() -> Path:
-    """Folder of tokenized data: `GLUE_MVA_CACHE`, else `glue-mva` inside the datasets library's cache."""
-    return Path(os.environ.get("GLUE_MVA_CACHE") or Path(datasets.config.HF_DATASETS_CACHE) / "glue-mva")
-
-
-def _encoding_key(split: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    content = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    names = ",".join(tokenizer.model_input_names)
-    parts = (digest_rows({"": split}), type(tokenizer).__name__, names, content, str(max_length))
-    return hashlib.sha256("\x1e".join(parts).encode()).hexdigest()[:24]

@@ -13,8 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glue_mva.optim import foreach, maxva
-from glue_mva.optim.slots import Tensors, flat, local
+from glue_mva.optim import maxva
+from glue_mva.optim.kernels import foreach
+from glue_mva.optim.state import Tensors, flat, local
 
 if TYPE_CHECKING:
     from glue_mva.optim.base import Base

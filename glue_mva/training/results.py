@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from glue_mva import metrics
-from glue_mva.data import TaskData
+from glue_mva.data.load import TaskData
+from glue_mva.training import metrics
 
 CURVES = ("step", "epoch", "loss", "learning_rate", "step_size", "beta_mean", "beta_at_min", "beta_at_max")
 _TIMES = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")

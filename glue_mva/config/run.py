@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from glue_mva import paper
+from glue_mva.config.identity import source_identity
 from glue_mva.errors import UsageError, nearest
-from glue_mva.identity import source_identity
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.tasks import get_task
 
@@ -167,7 +167,7 @@ class RunConfig(Config):
     def identity(self) -> dict[str, Any]:
         """What determines the result: every field but those of execution, with recipe values filled in, and with
         folders replaced by digests of what they hold."""
-        from glue_mva.recipes import resolve  # resolve reads this module's class
+        from glue_mva.config.recipes import resolve  # resolve reads this module's class
 
         values = resolve(self)[0].model_dump(exclude=EXECUTION_FIELDS)
         return {**values, **source_identity(self.model, self.data, get_task(self.task).folder)}

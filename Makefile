@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test format clean
+.PHONY: demo test format dist clean
 
 demo: .venv/installed
 	$(BIN)/glue-mva run --demo
@@ -27,5 +27,11 @@ format: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[demo,dev]"
 	@touch $@
 
+dist: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[release]"
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build dist *.egg-info

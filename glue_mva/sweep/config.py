@@ -12,8 +12,10 @@ from glue_mva.errors import UsageError, nearest
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.tasks import get_task
 
-CONFIGS = Path(__file__).parents[1] / "configs"
-"""The sweep files that come with the package; in the source tree a link to the folder `configs/` at the top."""
+_PACKAGE = Path(__file__).parents[1]
+CONFIGS = next((f for f in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if f.is_dir()), _PACKAGE / "configs")
+"""The sweep files that come with the package: inside it where it was installed from a wheel (`setup.py` puts them
+there), else the folder `configs/` at the top of the source tree."""
 
 DEFAULT_SWEEP = "table3"
 

@@ -96,7 +96,8 @@ class RayEngine:
         local: dict[str, Any] = {"include_dashboard": False, "num_cpus": available_cores(),
                                  "object_store_memory": OBJECT_STORE_BYTES}  # fmt: skip
         try:
-            ray.init(address=address, log_to_driver=False, configure_logging=False, **({} if address else local))
+            # "local": with no address at all Ray would join a cluster that it finds here or in RAY_ADDRESS
+            ray.init(address or "local", log_to_driver=False, configure_logging=False, **({} if address else local))
         except ConnectionError as error:
             raise UsageError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
         self._on_gpu = ray.cluster_resources().get("GPU", 0) > 0

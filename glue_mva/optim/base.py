@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -12,9 +13,8 @@ from torch.optim.optimizer import ParamsT
 
 from glue_mva.errors import UsageError
 from glue_mva.optim import dispatch, maxva
-from glue_mva.optim.state import Constants, Scalars, Slot, Tensors, compute_dtype, local
+from glue_mva.optim.state import STATE_NAMES, Constants, Scalars, Slot, Tensors, compute_dtype, local, rows
 
-STATE_NAMES = Tensors._fields[2:]
 _OLD_DEFAULTS = {"amsgrad": False, "maximize": False, "foreach": None, "fused": None, "capturable": False}
 
 
@@ -37,7 +37,9 @@ class Base(Optimizer):
     normalise_first: ClassVar[bool]
     """Whether the gradient is normalised before it enters the momentum (LaProp, LaMAdam) or after (MAdam)."""
     state_names: ClassVar[tuple[str, ...]]
-    """State tensors besides `step`, as named in `slots.Tensors`."""
+    """State tensors besides `step`, as named in `state.Tensors`."""
+    implementations: ClassVar[tuple[str, ...]] = ("for-loop",)
+    """Those that compute the same as `update`: of "for-loop", "foreach", "cpu", "cuda"."""
 
     def __init__(self, params: ParamsT, **defaults: Any) -> None:
         if defaults["foreach"] and defaults["fused"]:
@@ -48,16 +50,17 @@ class Base(Optimizer):
 
     @staticmethod
     def update(x: Tensors, by: Scalars, c: Constants) -> None:
-        """The for-loop implementation: one step of one parameter, in place."""
+        """One step of one parameter, in place: the specification, which the for-loop runs as it is."""
         raise NotImplementedError
 
     def scalars(self, group: dict[str, Any], lr: float | Tensor, t: float | Tensor) -> Scalars:
-        """The numbers of a parameter's t-th step; 0-dim tensors where `t` is one."""
+        """The numbers of a parameter's t-th step; tensors like `t` where it is one."""
         raise NotImplementedError
 
     def constants(self, group: dict[str, Any]) -> Constants:
-        """The hyperparameters of a group that no schedule changes."""
-        return Constants(group["beta1"], group.get("beta2", 0.0), group["eps"], group["maximize"])
+        """What is the same for all parameters of a group, at every step."""
+        beta2 = group.get("beta2", 0.0)
+        return Constants(group["beta1"], beta2, group["eps"], group["maximize"], self.normalise_first)
 
     def check_group(self, group: dict[str, Any]) -> None:
         """Refuses hyperparameters out of range.
@@ -99,7 +102,7 @@ class Base(Optimizer):
             states: list[list[Tensor | None]] = [[] for _ in STATE_NAMES]
             self._init_group(group, params, grads, steps, *states)
             if params:
-                dispatch.run(self, group, params, grads, steps, states)
+                self._step_group(group, params, grads, steps, states)
         return loss
 
     def _init_group(
@@ -139,37 +142,74 @@ class Base(Optimizer):
         on_device = group["capturable"] or (group["fused"] and p.device.type == "cuda")
         return p.device if on_device else torch.device("cpu")
 
-    def slots(
+    def _step_group(
         self,
         group: dict[str, Any],
         params: list[Tensor],
         grads: list[Tensor],
         steps: list[Tensor],
         states: list[list[Tensor | None]],
-    ) -> list[Slot]:
-        """Counts the step and pairs the tensors of each parameter (local, real) with the numbers of its step."""
+    ) -> None:
+        """One step of the parameters of a group, all of which have a gradient."""
+        name = dispatch.choose(group, params)
+        if name not in self.implementations:
+            name = "for-loop"
+        grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)  # by GradScaler
+        if name != "cuda" and not _unscale_(grads, grad_scale, found_inf):
+            return
         torch._foreach_add_(steps, 1)
-        symbolic = group["capturable"] or torch.compiler.is_compiling() or steps[0].device.type != "cpu"
-        lr = group["lr"]
-        if isinstance(lr, Tensor):
-            lr = lr.reshape(()).to(params[0].device) if symbolic else lr.item()
-        by_step: dict[float, Scalars] = {}
-        slots = []
-        for param, grad, step, *state in zip(params, grads, steps, *states, strict=True):
-            if symbolic:
-                scalars = self.scalars(group, lr, step)
-            else:
-                t = step.item()
-                if t not in by_step:
-                    by_step[t] = self.scalars(group, lr, t)
-                scalars = by_step[t]
-                state = self.drop_full(group, param, t, state)
-            slots.append(Slot(local(Tensors(param, grad, *state)), scalars))
-        return slots
+        is_graph = group["capturable"] or torch.compiler.is_compiling()
+        on_device = is_graph or name == "cuda" or steps[0].device.type != "cpu"
+        counts = None if on_device else [step.item() for step in steps]
+        if not is_graph:
+            self._drop_constant(group, params, steps, counts, states)
+        columns: list[Any] = [params, grads, *states]
+        tensors = [local(Tensors._make(row)) for row in zip(*columns, strict=True)]
+        c = self.constants(group)
+        if name == "cuda":
+            from glue_mva.optim.kernels import cuda  # imports triton
 
-    def drop_full(self, group: dict[str, Any], p: Tensor, t: float, state: list[Tensor | None]) -> list[Tensor | None]:
-        """The state of `p` at its t-th step, less what has become constant."""
-        return state
+            tables = self.__dict__.setdefault("_tables", {}).setdefault(id(group), {})
+            cuda.step(tensors, steps, partial(self._scalars_at, group), c, tables, grad_scale, found_inf)
+            if found_inf is not None:
+                torch._foreach_sub_(steps, [found_inf.to(step.device) for step in steps])
+        else:
+            numbers = self._numbers(group, steps) if counts is None else self._numbers_on_host(group, counts)
+            slots = [Slot(x, by) for x, by in zip(tensors, numbers, strict=True)]
+            dispatch.step(name, slots, c, self.update)
+
+    def _drop_constant(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        steps: list[Tensor],
+        counts: list[float] | None,
+        states: list[list[Tensor | None]],
+    ) -> None:
+        """Takes what has become constant out of `states` and out of the state; nothing, where nothing does.
+
+        Args:
+            counts: `steps` as numbers; None where they are on a device.
+        """
+
+    def _scalars_at(self, group: dict[str, Any], t: Tensor) -> Scalars:
+        """The numbers of step counts `t` (n,), on their device."""
+        lr = group["lr"]
+        return self.scalars(group, lr.reshape(()).to(t.device) if isinstance(lr, Tensor) else lr, t)
+
+    def _numbers(self, group: dict[str, Any], steps: list[Tensor]) -> list[Scalars]:
+        """The numbers of each step, as 0-dim tensors: a few operations for all steps on one device."""
+        found: dict[int, Scalars] = {}
+        for device in dict.fromkeys(step.device for step in steps):
+            here = [k for k, step in enumerate(steps) if step.device == device]
+            t = torch.stack([steps[k] for k in here])
+            found |= zip(here, rows(self._scalars_at(group, t), t), strict=True)
+        return [found[k] for k in range(len(steps))]
+
+    def _numbers_on_host(self, group: dict[str, Any], counts: list[float]) -> list[Scalars]:
+        lr = group["lr"].item() if isinstance(group["lr"], Tensor) else group["lr"]
+        found = {t: self.scalars(group, lr, t) for t in set(counts)}
+        return [found[t] for t in counts]
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
@@ -230,6 +270,7 @@ class MaxVAOptimizer(Base):
     """What MAdam and LaMAdam share: the state and the scalars of a maximum-variation average."""
 
     state_names = ("exp_avg", "mean", "var", "weight_sum")
+    implementations = dispatch.ALL
 
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
@@ -267,8 +308,45 @@ class MaxVAOptimizer(Base):
                 packed["state"][key] = {**state, "weight_sum": ones}
         return packed
 
-    def drop_full(self, group: dict[str, Any], p: Tensor, t: float, state: list[Tensor | None]) -> list[Tensor | None]:
-        if t <= maxva.steps_until_full(group["beta2_max"], compute_dtype(p)):
-            return state
-        self.state[p].pop("weight_sum", None)
-        return [None if name == "weight_sum" else x for name, x in zip(STATE_NAMES, state, strict=True)]
+    def _drop_constant(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        steps: list[Tensor],
+        counts: list[float] | None,
+        states: list[list[Tensor | None]],
+    ) -> None:
+        """Drops `weight_sum` where it was 1 before this step."""
+        weights = states[STATE_NAMES.index("weight_sum")]
+        limits = [maxva.steps_until_full(group["beta2_max"], compute_dtype(p)) for p in params]
+        kept = [k for k, weight in enumerate(weights) if weight is not None and limits[k] < math.inf]
+        found = self._read_where_due(params, steps, kept, limits) if counts is None else {k: counts[k] for k in kept}
+        for k, t in found.items():
+            if t > limits[k]:
+                self.state[params[k]].pop("weight_sum", None)
+                weights[k] = None
+
+    def _read_where_due(
+        self, params: list[Tensor], steps: list[Tensor], kept: list[int], limits: list[float]
+    ) -> dict[int, float]:
+        """Index -> count of the steps that may be past their limits; the others are not read: the host would wait."""
+        left: dict[Tensor, float] = self.__dict__.setdefault("_steps_left", {})
+        for k in kept:
+            left[params[k]] = left.get(params[k], 0.0) - 1
+        due = [k for k in kept if left[params[k]] <= 0]
+        if not due:
+            return {}
+        device = steps[due[0]].device
+        found = dict(zip(due, torch.stack([steps[k].to(device) for k in due]).tolist(), strict=True))
+        left |= {params[k]: limits[k] + 1 - t for k, t in found.items()}
+        return found
+
+
+def _unscale_(grads: list[Tensor], grad_scale: Tensor | None, found_inf: Tensor | None) -> bool:
+    """Divides the gradients by GradScaler's scale, in place as torch's fused optimizers do; False to skip the step."""
+    if found_inf is not None and found_inf.item() != 0:
+        return False
+    if grad_scale is not None:
+        for grad in grads:
+            grad.div_(grad_scale.to(grad.device))
+    return True

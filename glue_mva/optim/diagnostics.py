@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from glue_mva.optim import maxva
-from glue_mva.optim.base import STATE_NAMES, Base, MaxVAOptimizer, bias_correction
-from glue_mva.optim.state import Scalars, Slot, Tensors, chunks, compute_dtype, local
+from glue_mva.optim.base import Base, MaxVAOptimizer, bias_correction
+from glue_mva.optim.state import STATE_NAMES, Scalars, Tensors, compute_dtype, local, pieces
 
 _PIECE = 2**20
 
@@ -46,7 +46,7 @@ def average_step_size(optimizer: Optimizer) -> Tensor | None:
             if isinstance(optimizer, Base):
                 tensors = Tensors(p, p, *(state.get(name) for name in STATE_NAMES))
                 scalars = optimizer.scalars(group, group["lr"], t)
-                steps = (_step(optimizer, x, scalars, group["eps"]) for x, _ in _pieces(tensors, scalars))
+                steps = (_step(optimizer, x, scalars, group["eps"]) for x in pieces(local(tensors), _PIECE))
             else:
                 steps = _adamw_steps(group, p, state, t)
             for step in steps:
@@ -96,16 +96,16 @@ def _gammas(optimizer: MaxVAOptimizer, group: dict[str, Any], p: Tensor, scale: 
     grad: Any = p.grad
     if not state:
         first = maxva.first_gamma(group["beta2_max"])
-        for x, _ in _pieces(Tensors(p, grad, grad), None):
+        for x in pieces(local(Tensors(p, grad, grad)), _PIECE):
             yield torch.full(x.param.shape, first, dtype=compute_dtype(p), device=p.device)
         return
     scalars = optimizer.scalars(group, group["lr"], _count(state["step"]) + 1)
-    for x, by in _pieces(Tensors(p, grad, *(state.get(name) for name in STATE_NAMES)), scalars):
+    for x in pieces(local(Tensors(p, grad, *(state.get(name) for name in STATE_NAMES))), _PIECE):
         g = x.grad.to(x.mean.dtype)
         if scale is not None:
             g = g / scale.to(g.device)
         g = -g if group["maximize"] else g
-        yield maxva.gamma_t(g, x.mean, x.var, x.weight_sum, by.gamma_min, by.gamma_max)
+        yield maxva.gamma_t(g, x.mean, x.var, x.weight_sum, scalars.gamma_min, scalars.gamma_max)
 
 
 def _step(optimizer: Base, x: Tensors, by: Scalars, eps: float) -> Tensor:
@@ -121,13 +121,9 @@ def _adamw_steps(group: dict[str, Any], p: Tensor, state: dict[str, Any], t: flo
     beta1, beta2 = group["betas"]
     step_size = group["lr"] / bias_correction(beta1, t)
     second = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
-    for x, _ in _pieces(Tensors(p, p, state["exp_avg"], exp_avg_sq=second), None):
+    for x in pieces(local(Tensors(p, p, state["exp_avg"], exp_avg_sq=second)), _PIECE):
         root = (x.exp_avg_sq.float() / bias_correction(beta2, t)).sqrt()
         yield x.exp_avg.float() / (root + group["eps"]) * step_size
-
-
-def _pieces(tensors: Tensors, scalars: Any) -> Iterable[Slot]:
-    return (piece for chunk in chunks([Slot(local(tensors), scalars)], _PIECE) for piece in chunk)
 
 
 def _count(step: Tensor) -> float | Tensor:

@@ -1,45 +1,22 @@
 """Which implementation steps a group of parameters."""
 
 import functools
-import logging
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from glue_mva.optim.kernels import cpu, foreach, loop
+from glue_mva.optim.state import Constants, Scalars, Slot, Tensors
 
-if TYPE_CHECKING:
-    from glue_mva.optim.base import Base
-
-logger = logging.getLogger(__name__)
-
-
-def run(
-    optimizer: "Base",
-    group: dict[str, Any],
-    params: list[Tensor],
-    grads: list[Tensor],
-    steps: list[Tensor],
-    states: list[list[Tensor | None]],
-) -> None:
-    """One step of the parameters of a group, all of which have a gradient."""
-    name = choose(group, params)
-    if name == "cuda":
-        from glue_mva.optim.kernels.cuda import step as fused_step  # imports triton
-
-        fused_step(optimizer, group, params, grads, steps, states)
-        return
-    if not _unscale_(optimizer, grads):
-        return
-    slots = optimizer.slots(group, params, grads, steps, states)
-    step = {"cpu": cpu.step, "foreach": foreach.step, "for-loop": loop.step}[name]
-    step(optimizer, slots, optimizer.constants(group))
+ALL = ("for-loop", "foreach", "cpu", "cuda")
+"""The implementations; "cpu" and "cuda" are the fused ones."""
 
 
 def choose(group: dict[str, Any], params: list[Tensor]) -> str:
-    """The implementation for a group: "for-loop", "foreach", "cpu" or "cuda" (both fused).
+    """The one of `ALL` for a group.
 
     As in torch.optim, either flag set to False forces the for-loop. With both unset, CUDA gets foreach and a CPU the
     fused kernel where it can be had and is worth compiling, foreach otherwise.
@@ -70,12 +47,11 @@ def _has_triton() -> bool:
     return True
 
 
-def _unscale_(optimizer: "Base", grads: list[Tensor]) -> bool:
-    """Divides the gradients by GradScaler's scale, in place as torch's fused optimizers do; False to skip the step."""
-    found_inf, scale = getattr(optimizer, "found_inf", None), getattr(optimizer, "grad_scale", None)
-    if found_inf is not None and found_inf.item() != 0:
-        return False
-    if scale is not None:
-        for grad in grads:
-            grad.div_(scale.to(grad.device))
-    return True
+def step(name: str, slots: list[Slot], c: Constants, update: Callable[[Tensors, Scalars, Constants], None]) -> None:
+    """Steps every slot in place by an implementation other than "cuda", which reads no number on the host."""
+    if name == "for-loop":
+        loop.step(slots, c, update)
+    elif name == "foreach":
+        foreach.step(slots, c)
+    else:
+        cpu.step(slots, c)

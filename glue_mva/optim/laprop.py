@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from glue_mva.optim import maxva
+from glue_mva.optim import dispatch, maxva
 from glue_mva.optim.base import Base, bias_correction, check_decay
 from glue_mva.optim.state import Constants, Scalars, Tensors
 
@@ -33,6 +33,7 @@ class LaProp(Base):
 
     normalise_first = True
     state_names = ("exp_avg", "exp_avg_sq")
+    implementations = dispatch.ALL
 
     def __init__(
         self,

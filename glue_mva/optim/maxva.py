@@ -8,6 +8,7 @@ With gamma = 1 - beta_t the update needs no branch and no constant to be tuned: 
 All tensors have the shape of the parameter; every operation is element-wise.
 """
 
+import functools
 import math
 
 import numpy
@@ -28,6 +29,7 @@ def first_gamma(beta2_max: float) -> float:
     return 1.0 - beta2_max if beta2_max < 1.0 else 0.1
 
 
+@functools.cache
 def steps_until_full(beta2_max: float, dtype: torch.dtype = torch.float32) -> float:
     """First step t with beta2_max^t < 2^-24, from which on w is 1 to the precision of float32; infinite at 1.
 

@@ -6,32 +6,45 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+_NOT_KEPT: Any = None
+
 
 class Tensors(NamedTuple):
-    """The tensors of one parameter, all of one shape. What an optimizer does not keep is None."""
+    """The tensors of one parameter, all of one shape. What an optimizer does not keep is None.
+
+    The kernels take their layout from these fields: a new one goes here, into `state_names` of the class that keeps it,
+    and into the implementations that compute with it.
+    """
 
     param: Tensor
     grad: Tensor
     exp_avg: Tensor
     """m: momentum average, not bias-corrected."""
-    mean: Any = None
+    mean: Tensor = _NOT_KEPT
     """u: MaxVA's mean of the gradient."""
-    var: Any = None
+    var: Tensor = _NOT_KEPT
     """s: MaxVA's variance estimate v - u^2."""
-    weight_sum: Any = None
+    weight_sum: Tensor | None = None
     """w: MaxVA's total weight; None from where it is 1."""
-    exp_avg_sq: Any = None
+    exp_avg_sq: Tensor = _NOT_KEPT
     """LaProp's average of g^2, not bias-corrected."""
-    max_second: Any = None
-    """AMSGrad's running maximum of the un-normalised second moment."""
+    max_second: Tensor | None = None
+    """AMSGrad's running maximum of the un-normalised second moment; None without AMSGrad."""
 
-    def map(self, function: Callable[[Tensor], Any]) -> "Tensors":
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Tensors":
         """The same with `function` applied to each tensor."""
         return Tensors._make(None if tensor is None else function(tensor) for tensor in self)
 
 
+STATE_NAMES = Tensors._fields[2:]
+"""Names of the state tensors of all optimizers, in the order of `Tensors`."""
+
+
 class Scalars(NamedTuple):
-    """What depends on a parameter's own step count and on the scheduled learning rate: floats, or 0-dim tensors."""
+    """What depends on a parameter's own step count and on the scheduled learning rate: floats, or 0-dim tensors.
+
+    Computed from the step counts (n,) of n parameters, each is a float, 0-dim, or (n,).
+    """
 
     decay: float | Tensor
     """1 - lr * weight_decay."""
@@ -44,13 +57,15 @@ class Scalars(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """Hyperparameters of a group that no schedule changes."""
+    """What is the same for all parameters of a group, at every step."""
 
     beta1: float
     beta2: float
     """LaProp's; 0 elsewhere."""
     eps: float
     maximize: bool
+    normalise_first: bool
+    """Whether the gradient is normalised before it enters the momentum (LaProp, LaMAdam) or after (MAdam)."""
 
 
 class Slot(NamedTuple):
@@ -58,6 +73,12 @@ class Slot(NamedTuple):
 
     tensors: Tensors
     scalars: Scalars
+
+
+def rows(by: Scalars, like: Tensor) -> list[Scalars]:
+    """Numbers computed from step counts `like` (n,), parameter by parameter: floats or 0-dim tensors."""
+    columns = [x.expand_as(like).unbind() if isinstance(x, Tensor) else [x] * len(like) for x in by]
+    return [Scalars._make(row) for row in zip(*columns, strict=True)]
 
 
 def flat(tensors: Tensors) -> Tensors | None:
@@ -77,38 +98,36 @@ def flat(tensors: Tensors) -> Tensors | None:
     return tensors.map(lambda tensor: tensor.permute(order).view(-1))
 
 
-def chunks(slots: Iterable[Slot], limit: int) -> Iterator[list[Slot]]:
-    """The slots cut and packed into lists of about `limit` elements: temporary memory does not grow with the model.
+def pieces(tensors: Tensors, limit: int) -> list[Tensors]:
+    """The tensors, flattened and cut to at most `limit` elements; as they are where they cannot be flattened."""
+    x = flat(tensors)
+    if x is None:
+        return [tensors]
+    if x.param.numel() <= limit:
+        return [x]
+    columns = [None if tensor is None else tensor.split(limit) for tensor in x]
+    return [
+        Tensors._make(None if column is None else column[i] for column in columns)
+        for i in range(-(-x.param.numel() // limit))
+    ]
 
-    A parameter whose layout cannot be flattened is not cut.
-    """
+
+def chunks(slots: Iterable[Slot], limit: int) -> Iterator[list[Slot]]:
+    """The slots cut and packed into lists of about `limit` elements: temporary memory does not grow with the model."""
     batch: list[Slot] = []
     size = 0
     for slot in slots:
-        flattened = flat(slot.tensors)
-        numel = slot.tensors.param.numel()
-        pieces = [slot] if flattened is None else _cut(Slot(flattened, slot.scalars), numel, limit)
-        for piece in pieces:
-            length = piece.tensors.param.numel()
+        for piece in pieces(slot.tensors, limit):
+            length = piece.param.numel()
             if length == 0:
                 continue
             if batch and size + length > limit:
                 yield batch
                 batch, size = [], 0
-            batch.append(piece)
+            batch.append(Slot(piece, slot.scalars))
             size += length
     if batch:
         yield batch
-
-
-def _cut(slot: Slot, numel: int, limit: int) -> list[Slot]:
-    if numel <= limit:
-        return [slot]
-    columns = [None if tensor is None else tensor.split(limit) for tensor in slot.tensors]
-    rows = (
-        Tensors._make(None if column is None else column[i] for column in columns) for i in range(-(-numel // limit))
-    )
-    return [Slot(row, slot.scalars) for row in rows]
 
 
 def compute_dtype(param: Tensor) -> torch.dtype:

@@ -47,10 +47,8 @@ def test_one_launch_over_tensors_of_many_blocks(interpreted, cls, settings, monk
 def test_steps_are_read_from_the_device_only_when_the_weight_may_be_full(interpreted, monkeypatch):
     """Full after 47 steps at 0.7: one look at the first step, one at the 48th."""
     looks = []
-    stack = torch.stack
-    monkeypatch.setattr(
-        torch, "stack", lambda xs, *args: (looks.append(1) if xs[0].dim() == 0 else None) or stack(xs, *args)
-    )
+    read = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: looks.append(1) or read(tensor))
     _, optimizer = walk(MAdam, n=50, fused=True, beta2_max=0.7)
     assert len(looks) == 2
     assert all("weight_sum" not in state for state in optimizer.state.values())

@@ -15,20 +15,15 @@
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
+/* TENSOR_FIELDS and SCALAR_FIELDS are the fields of state.Tensors and state.Scalars, in their order: cpu.py hands them
+ * over when it compiles. What a tensor is: see there. NULL stands for None. */
 typedef struct {
     int64_t numel;
-    float *restrict param;
-    const float *restrict grad;
-    float *restrict exp_avg;    /* m */
-    float *restrict mean;       /* u, MaxVA */
-    float *restrict var;        /* s, MaxVA */
-    float *restrict weight_sum; /* w, MaxVA; NULL once it is 1 */
-    float *restrict exp_avg_sq; /* LaProp; NULL for MaxVA */
-    float *restrict max_second; /* AMSGrad; NULL otherwise */
+    float *restrict TENSOR_FIELDS;
 } Tensors;
 
 typedef struct {
-    double decay, step_size, gamma_min, gamma_max, bias_correction2;
+    double SCALAR_FIELDS;
 } Scalars;
 
 typedef struct {
@@ -40,10 +35,13 @@ static inline float at_least(float x, float low) { return x < low ? low : x; }
 static inline float at_most(float x, float high) { return x > high ? high : x; }
 static inline float maximum(float old, float new) { return old >= new ? old : (old != old ? old : new); }
 
+/* What an update consists of: bits of its `kind`, which is a constant wherever `update` is inlined. */
+enum { NORMALISE_FIRST = 1, AMSGRAD = 2, WEIGHTED = 4, MAXVA = 8 };
+
 static inline __attribute__((always_inline)) void update(const Tensors *x, const Scalars *by, const Constants *c,
-                                                         int64_t start, int64_t stop, const int maxva,
-                                                         const int weighted, const int amsgrad,
-                                                         const int normalise_first) {
+                                                         int64_t start, int64_t stop, const int kind) {
+    const int maxva = kind & MAXVA, weighted = kind & WEIGHTED, amsgrad = kind & AMSGRAD;
+    const int normalise_first = kind & NORMALISE_FIRST;
     float *restrict param = x->param, *restrict exp_avg = x->exp_avg, *restrict mean = x->mean, *restrict var = x->var;
     float *restrict weight_sum = x->weight_sum, *restrict exp_avg_sq = x->exp_avg_sq;
     float *restrict max_second = x->max_second;
@@ -114,18 +112,20 @@ void step(const Tensors *tensors, const Scalars *scalars, const Constants *c, in
         const int64_t first = start > offset ? start - offset : 0;
         const int64_t last = stop - offset < x->numel ? stop - offset : x->numel;
         if (first >= last) continue;
-        const int kind = (x->exp_avg_sq ? 0 : 8) | (x->weight_sum ? 4 : 0) | (x->max_second ? 2 : 0) | normalise_first;
+        const int kind = (x->exp_avg_sq ? 0 : MAXVA) | (x->weight_sum ? WEIGHTED : 0) | (x->max_second ? AMSGRAD : 0) |
+                         (normalise_first ? NORMALISE_FIRST : 0);
         switch (kind) {
-        case 1: update(x, &scalars[k], c, first, last, 0, 0, 0, 1); break;
-        case 3: update(x, &scalars[k], c, first, last, 0, 0, 1, 1); break;
-        case 8: update(x, &scalars[k], c, first, last, 1, 0, 0, 0); break;
-        case 9: update(x, &scalars[k], c, first, last, 1, 0, 0, 1); break;
-        case 10: update(x, &scalars[k], c, first, last, 1, 0, 1, 0); break;
-        case 11: update(x, &scalars[k], c, first, last, 1, 0, 1, 1); break;
-        case 12: update(x, &scalars[k], c, first, last, 1, 1, 0, 0); break;
-        case 13: update(x, &scalars[k], c, first, last, 1, 1, 0, 1); break;
-        case 14: update(x, &scalars[k], c, first, last, 1, 1, 1, 0); break;
-        case 15: update(x, &scalars[k], c, first, last, 1, 1, 1, 1); break;
+#define CASE(kind) case kind: update(x, &scalars[k], c, first, last, kind); break;
+        CASE(NORMALISE_FIRST)
+        CASE(NORMALISE_FIRST | AMSGRAD)
+        CASE(MAXVA)
+        CASE(MAXVA | NORMALISE_FIRST)
+        CASE(MAXVA | AMSGRAD)
+        CASE(MAXVA | AMSGRAD | NORMALISE_FIRST)
+        CASE(MAXVA | WEIGHTED)
+        CASE(MAXVA | WEIGHTED | NORMALISE_FIRST)
+        CASE(MAXVA | WEIGHTED | AMSGRAD)
+        CASE(MAXVA | WEIGHTED | AMSGRAD | NORMALISE_FIRST)
         }
     }
 }

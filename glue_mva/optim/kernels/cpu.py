@@ -18,21 +18,23 @@ import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
+from glue_mva.machine import cpu_info
 from glue_mva.optim.kernels import foreach
-from glue_mva.optim.state import Constants, Slot, chunks, flat
-
-if TYPE_CHECKING:
-    from glue_mva.optim.base import Base
+from glue_mva.optim.state import Constants, Scalars, Slot, Tensors, chunks, flat
 
 logger = logging.getLogger(__name__)
 
 WORTH_COMPILING = 10**8
 """Elements that a process steps before compiling (half a second) pays; a library in the cache is used at once."""
 _FLAGS = ("-O3", "-std=c11", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
+_LAYOUT = (
+    f"-DTENSOR_FIELDS={', *restrict '.join(Tensors._fields)}",
+    f"-DSCALAR_FIELDS={', '.join(Scalars._fields)}",
+)
+"""The structs of cpu.c have the fields of these tuples, in their order."""
 _SOURCE = Path(__file__).with_name("cpu.c")
 _PIECE = 2**15
 """Elements converted at a time where parameters are not float32."""
@@ -55,7 +57,7 @@ def ready(numel: int, *, eager: bool) -> bool:
     return _library(compile_now=eager or _stepped >= WORTH_COMPILING) is not None
 
 
-def step(optimizer: "Base", slots: list[Slot], c: Constants) -> None:
+def step(slots: list[Slot], c: Constants) -> None:
     """Steps every slot in place; what the kernel does not take (float64, unusual layouts) goes to foreach."""
     direct: list[Slot] = []
     converted: list[Slot] = []
@@ -68,22 +70,23 @@ def step(optimizer: "Base", slots: list[Slot], c: Constants) -> None:
             direct.append(Slot(x, slot.scalars))
         else:
             converted.append(Slot(x, slot.scalars))
-    _call(optimizer, direct, c)
+    _call(direct, c)
     for piece in itertools.chain.from_iterable(chunks(converted, _PIECE)):
         x = piece.tensors
         work = x._replace(param=x.param.float(), grad=x.grad.float())
-        _call(optimizer, [Slot(work, piece.scalars)], c)
+        _call([Slot(work, piece.scalars)], c)
         x.param.copy_(work.param)
     if others:
-        foreach.step(optimizer, others, c)
+        foreach.step(others, c)
 
 
-def _call(optimizer: "Base", slots: list[Slot], c: Constants) -> None:
+def _call(slots: list[Slot], c: Constants) -> None:
     total = sum(slot.tensors.param.numel() for slot in slots)
     if not total:
         return
     library = _library(compile_now=True)
-    assert library is not None
+    if library is None:
+        raise RuntimeError("the compiled kernel was chosen, but cannot be had")
     tensors = array.array("q")
     scalars = array.array("d")
     for x, by in slots:
@@ -94,7 +97,7 @@ def _call(optimizer: "Base", slots: list[Slot], c: Constants) -> None:
     addresses = [block.buffer_info()[0] for block in (tensors, scalars, constants)]
 
     def share(start: int, stop: int) -> None:
-        library.step(*addresses, len(slots), start, stop, int(optimizer.normalise_first))
+        library.step(*addresses, len(slots), start, stop, int(c.normalise_first))
 
     threads = min(torch.get_num_threads(), -(-total // _PER_THREAD))
     if threads == 1:
@@ -146,20 +149,11 @@ def _path() -> Path:
     """Where the library for this source, compiler and CPU lies or will lie."""
     compiler = Path(_compiler()).resolve()
     stat = compiler.stat()
-    identity = [str(compiler), str(stat.st_size), str(stat.st_mtime_ns), *_FLAGS, platform.machine(), _cpu()]
+    cpu = [cpu_info().get(name, "") for name in ("model name", "flags", "Features", "CPU part")]  # -march=native
+    identity = [str(compiler), str(stat.st_size), str(stat.st_mtime_ns), *_FLAGS, *_LAYOUT, platform.machine(), *cpu]
     digest = hashlib.sha256("\0".join(identity).encode() + _SOURCE.read_bytes()).hexdigest()[:16]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return root / "glue-mva" / f"cpu-{digest}.so"
-
-
-def _cpu() -> str:
-    """What -march=native depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        wanted = ("model name", "flags", "Features", "CPU part")
-        return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
-    except OSError:
-        return platform.processor()
 
 
 def _compile(path: Path) -> None:
@@ -169,7 +163,7 @@ def _compile(path: Path) -> None:
     os.close(handle)
     try:
         for native in (["-march=native"], []):
-            command = [_compiler(), *_FLAGS, *native, "-o", name, str(_SOURCE), "-lm"]
+            command = [_compiler(), *_FLAGS, *_LAYOUT, *native, "-o", name, str(_SOURCE), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)
             if done.returncode == 0:
                 Path(name).replace(path)

@@ -5,7 +5,7 @@ bits; here they are in place where they can be. On a CPU one piece fits the cach
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,16 +13,13 @@ from torch import Tensor
 from glue_mva.optim.maxva import TINY, sqrt
 from glue_mva.optim.state import Constants, Scalars, Slot, Tensors, chunks, compute_dtype
 
-if TYPE_CHECKING:
-    from glue_mva.optim.base import Base
-
 CPU_CHUNK = 2**16
 """Elements of a piece on a CPU: large enough for torch, small enough for the cache."""
 GPU_CHUNK = 2**21
 """Elements of a piece elsewhere: five temporary float32 buffers are 40 MiB."""
 
 
-def step(optimizer: "Base", slots: list[Slot], c: Constants) -> None:
+def step(slots: list[Slot], c: Constants) -> None:
     """Steps every slot in place."""
     alike: dict[tuple, list[Slot]] = {}
     for slot in slots:
@@ -30,10 +27,10 @@ def step(optimizer: "Base", slots: list[Slot], c: Constants) -> None:
         alike.setdefault((x.param.device, x.param.dtype, x.grad.dtype, x.weight_sum is None), []).append(slot)
     for (device, *_), group in alike.items():
         for chunk in chunks(group, CPU_CHUNK if device.type == "cpu" else GPU_CHUNK):
-            _step_chunk(optimizer, chunk, c)
+            _step_chunk(chunk, c)
 
 
-def _step_chunk(optimizer: "Base", chunk: list[Slot], c: Constants) -> None:
+def _step_chunk(chunk: list[Slot], c: Constants) -> None:
     # The same names as in `Tensors` and `Scalars`, each a list over the chunk, or None where nothing is kept.
     x: Any = Tensors._make(_columns([slot.tensors for slot in chunk]))
     by: Any = Scalars._make(_columns([slot.scalars for slot in chunk]))
@@ -48,7 +45,7 @@ def _step_chunk(optimizer: "Base", chunk: list[Slot], c: Constants) -> None:
 
     torch._foreach_mul_(params, by.decay)
     if x.mean is not None:
-        if not optimizer.normalise_first:
+        if not c.normalise_first:
             _lerp_(x.exp_avg, grads, 1 - c.beta1)
         v = _maxva_(grads, x.mean, x.var, x.weight_sum, by)
         if x.max_second is not None:
@@ -57,7 +54,7 @@ def _step_chunk(optimizer: "Base", chunk: list[Slot], c: Constants) -> None:
         v = _laprop_second_(grads, x.exp_avg_sq, x.max_second, by, c)
     v = [sqrt(second) for second in v] if v[0].device.type == "cpu" else list(torch._foreach_sqrt(v))
     torch._foreach_add_(v, c.eps)
-    if optimizer.normalise_first:
+    if c.normalise_first:
         n = torch._foreach_div(grads, v)
         _lerp_(x.exp_avg, n, 1 - c.beta1)
         delta = torch._foreach_mul(x.exp_avg, by.step_size)

@@ -12,8 +12,8 @@ from glue_mva.errors import UsageError, nearest
 from glue_mva.report import bootstrap, stats
 from glue_mva.report.aggregate import Row, Study, missing_reason
 from glue_mva.report.load import load_predictions
-from glue_mva.report.text import count, number, p_value, signed
 from glue_mva.tasks import TASKS
+from glue_mva.text import count, number, p_value, signed
 
 DEFAULT_PAIRS = (("madam", "adam"), ("lamadam", "laprop"))
 """The paper's question: does MaxVA help Adam, and does it help LaProp."""

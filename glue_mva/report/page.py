@@ -12,8 +12,8 @@ from glue_mva.report.aggregate import Study
 from glue_mva.report.comparisons import Pair
 from glue_mva.report.selection import Selection, selection_markdown
 from glue_mva.report.tables import Table3, comparisons_markdown, table3_markdown
-from glue_mva.report.text import count, markdown_table, rate, score, seconds, size
 from glue_mva.tasks import TASKS
+from glue_mva.text import count, markdown_table, rate, score, seconds, size
 
 
 @dataclass

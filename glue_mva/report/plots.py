@@ -11,9 +11,9 @@ import pandas as pd
 from glue_mva import paper
 from glue_mva.report.aggregate import Row, Study
 from glue_mva.report.selection import Selection
-from glue_mva.report.text import rate
 from glue_mva.style import MUTED, TEXT_WIDTH, color, figure_style, marker, new_figure
 from glue_mva.tasks import TASKS
+from glue_mva.text import rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from glue_mva.report import stats
 from glue_mva.report.aggregate import Point, Row, Study
-from glue_mva.report.text import markdown_table, rate, score, signed
 from glue_mva.tasks import TASKS
+from glue_mva.text import markdown_table, rate, score, signed
 
 
 @dataclass

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from glue_mva import paper
-from glue_mva.report.aggregate import MATCHED_SIGN, Row, Study, missing_reason
+from glue_mva.report.aggregate import Row, Study, missing_reason
 from glue_mva.report.comparisons import Pair
 from glue_mva.report.stats import standard_error
-from glue_mva.report.text import count, error, interval, markdown_table, number, p_value, score, signed
 from glue_mva.tasks import TASKS, get_task
+from glue_mva.text import Strong, count, error, interval, latex, markdown_table, number, p_value, score, signed
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def table3_markdown(table: Table3) -> str:
     body = [["Reported (Liu et al. 2019)", *_reported(table)]]
     for row in table.rows:
         entries = [table.entries[t, row.name] for t in table.tasks]
-        body.append([row.label, *(f"**{e.text}**" if e.best else e.text for e in entries)])
+        body.append([row.label, *(Strong(e.text) if e.best else e.text for e in entries)])
         body += _paper_lines(table, row)
     text = markdown_table(["Method", *_headings(table)], body) + f"\n{table.caption}\n"
     if table.notes:
@@ -161,28 +161,18 @@ def table3_csv(table: Table3) -> str:
     return stream.getvalue()
 
 
-_TEX_ESCAPES = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-                "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
-
-
-def tex(text: str) -> str:
-    """Plain text -> LaTeX text."""
-    parts = text.split(MATCHED_SIGN)
-    return r"$\eta'$".join("".join(_TEX_ESCAPES.get(c, c) for c in part) for part in parts)
-
-
 def table3_tex(table: Table3) -> str:
     """A `table*` for packages booktabs; notes as comments."""
-    lines = [r"\begin{table*}", r"  \centering", rf"  \caption{{{tex(table.caption)}}}", r"  \label{tab:glue}",
+    lines = [r"\begin{table*}", r"  \centering", rf"  \caption{{{latex(table.caption)}}}", r"  \label{tab:glue}",
              rf"  \begin{{tabular}}{{l{'r' * len(table.tasks)}}}", r"    \toprule",
-             "    " + " & ".join(["Method", *map(tex, _headings(table))]) + r" \\", r"    \midrule",
+             "    " + " & ".join(["Method", *map(latex, _headings(table))]) + r" \\", r"    \midrule",
              "    " + " & ".join(["Reported (Liu et al. 2019)", *_reported(table)]) + r" \\"]  # fmt: skip
     for row in table.rows:
         entries = [table.entries[t, row.name] for t in table.tasks]
         cells = [rf"\textbf{{{e.text}}}" if e.best else e.text for e in entries]
-        lines.append("    " + " & ".join([tex(row.label), *cells]) + r" \\")
+        lines.append("    " + " & ".join([latex(row.label), *cells]) + r" \\")
         for name, *values in _paper_lines(table, row):
-            lines.append("    " + " & ".join([rf"\quad {tex(name)}", *(f"${v}$" if v[0] in "+-" and v != "-" else v
+            lines.append("    " + " & ".join([rf"\quad {latex(name)}", *(f"${v}$" if v[0] in "+-" and v != "-" else v
                                                                        for v in values)]) + r" \\")  # fmt: skip
     lines += [r"    \bottomrule", r"  \end{tabular}", *(f"  % {note}" for note in table.notes), r"\end{table*}"]
     return "\n".join(lines) + "\n"

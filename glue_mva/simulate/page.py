@@ -15,6 +15,7 @@ from glue_mva.simulate.nonconvex import NonconvexResult
 from glue_mva.simulate.quadratic import QuadraticResult
 from glue_mva.simulate.stepping import OPTIMIZER_LABELS
 from glue_mva.style import save_figure
+from glue_mva.text import Strong, markdown_table
 
 _DIGITS = "%.6g"
 _STABLE_LR = 0.1
@@ -77,14 +78,9 @@ def best_table(results: Sequence[QuadraticResult]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
 def _claims(claims: Sequence[Claim]) -> str:
-    rows = [(c.statement, c.paper, c.here or "-", f"**{c.verdict}**") for c in claims]
-    return _markdown(("claim", "paper", "here [95 % interval]", "verdict"), rows)
+    rows = [(c.statement, c.paper, c.here or "-", Strong(c.verdict)) for c in claims]
+    return markdown_table(("claim", "paper", "here [95 % interval]", "verdict"), rows, "llll")
 
 
 def _rows(table: pd.DataFrame) -> list[Any]:
@@ -125,7 +121,7 @@ def write_nonconvex(results: Sequence[NonconvexResult], out: Path, seed: int) ->
         f"Success: |theta| < {nonconvex.SUCCESS} at the end, with the Clopper-Pearson interval; the sums "
         "are medians "
         "over repeats at the end. The last column bounds the gradient in the theorem up to constants: where it goes to "
-        f"zero, the method converges.\n\n{_markdown(head, rows)}"
+        f"zero, the method converges.\n\n{markdown_table(head, rows)}"
         "\nData: [success rates](nonconvex_success.csv), [curves](nonconvex_curves.csv).\n"
     )
 
@@ -155,7 +151,7 @@ def write_quadratic(results: Sequence[QuadraticResult], out: Path, seed: int) ->
         "other beta2. Right: one repeat; a marker is where it ends, the cross is the minimum.\n\n"
         "![Mean loss against learning rate for every h2 and sigma](nqm_grid.png)\n\n"
         "Figure 6. Number: MAdam's best mean loss over Adam's.\n\n"
-        + _markdown(("h2", "sigma", "Adam's best mean loss", "MAdam's", "ratio"), rows)
+        + markdown_table(("h2", "sigma", "Adam's best mean loss", "MAdam's", "ratio"), rows)
         + f"\n{_invariance(results)}\nData: [every mean](nqm.csv), [best of each cell](nqm_best.csv).\n"
     )
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from glue_mva import paper
-from glue_mva.report import tables, text
+from glue_mva import paper, text
+from glue_mva.report import tables
 from glue_mva.report.aggregate import Study, study
 from glue_mva.report.load import load_runs
 from glue_mva.tasks import TASKS
@@ -150,10 +150,6 @@ def test_other_optimizers_and_constants_are_rows_of_their_own_after_the_papers(t
     write_run(tmp_path, make_record("rte", "adam", seed=1))
     labels = [row.label for row in read(tmp_path).rows]
     assert labels == ["Adam", "MAdam", "MAdam (beta2_min=0.3)", "SGD"]
-
-
-def test_tex_escapes() -> None:
-    assert tables.tex("a_b & 5 % η\N{PRIME}") == r"a\_b \& 5 \% $\eta'$"
 
 
 def test_columns_are_the_papers() -> None:

@@ -69,10 +69,11 @@ def relaunch(output: str) -> None:
     sweep = load_sweep("table3", {"protocol": "grid", "output": output})
     curve: list[float | None] = [0.1] * 100
     curves = dict.fromkeys(("step", "epoch", "loss", "learning_rate", "step_size", "beta_mean"), curve)
-    for config in expand(sweep):
-        record = RunRecord(config.run_id, "ok", config.model_dump(), {}, score=80.0, last_score=80.0, curves=curves)
-        write_record(record, Path(output) / config.run_id)
-    size = (Path(output) / expand(sweep)[0].run_id / "record.json").stat().st_size
+    runs = expand(sweep)
+    for run in runs:
+        record = RunRecord(run.run_id, "ok", run.config.model_dump(), {}, score=80.0, last_score=80.0, curves=curves)
+        write_record(record, Path(output) / run.run_id)
+    size = (Path(output) / runs[0].run_id / "record.json").stat().st_size
 
     def no_engine() -> Any:
         raise AssertionError("something was started")

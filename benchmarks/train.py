@@ -28,7 +28,7 @@ from transformers import (
 
 from glue_mva import GlueTrainer, RunConfig
 from glue_mva.config.identity import model_path
-from glue_mva.config.recipes import resolve
+from glue_mva.config.resolve import resolve
 from glue_mva.data.encode import encode
 from glue_mva.data.load import load_task
 from glue_mva.models.dropout import use_cpu_dropout
@@ -64,7 +64,7 @@ class StepTimes(TrainerCallback):
 
 def contender(name: str, task: str, data: str, model_name: str, batch: int, steps: int, folder: str) -> Trainer:
     """A Trainer that is ready to train."""
-    config, _ = resolve(RunConfig(task=task, optim="lamadam", data=data, model=model_name, max_length=128))
+    config = resolve(RunConfig(task=task, optim="lamadam", data=data, model=model_name, max_length=128))
     loaded, tokenizer = load_task(config), load_tokenizer(config)
     rows = encode(loaded.train, loaded.task, tokenizer, 128, 0.2 if loaded.task.is_regression else 1.0)
     set_seed(0)

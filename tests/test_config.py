@@ -1,13 +1,18 @@
 """Configs, their checks, and what a run_id depends on."""
 
+import datetime
 import json
 import math
+import re
 import shutil
+import typing
 
 import pytest
 
 from glue_mva import paper
-from glue_mva.config.recipes import RECIPES, resolve
+from glue_mva.config.identity import EXECUTION_FIELDS, NEUTRAL, identity, run_id
+from glue_mva.config.recipes import RECIPES
+from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig, parse_assignments, read_toml
 from glue_mva.config.schedule import schedule
 from glue_mva.errors import UsageError
@@ -34,6 +39,13 @@ def test_task_names_as_people_type_them(typed, name):
         ({"lr": "fast"}, ["lr", "'fast'"]),
         ({"learning_rat": 1e-5}, ["learning_rat"]),
         ({"precision": "fp8"}, ["precision", "fp8"]),
+        ({"hidden_dropout": 1.5}, ["hidden_dropout: input should be less than 1 or", "'checkpoint', got 1.5"]),
+        ({"logging_steps": "often"}, ["logging_steps", "'auto'", "'often'"]),
+        ({"optim_args": {"eps": math.inf}}, ["optim_args.eps", "inf"]),
+        ({"optim_args": {"eps": datetime.date(2026, 1, 1)}}, ["optim_args.eps", "date"]),
+        ({"num_train_epochs": 1e308}, ["num_train_epochs", "1e+308"]),
+        ({"train_batch_size": 2**63}, ["train_batch_size", str(2**63)]),
+        ({"max_length": 3}, ["max_length", "3"]),
         ({"optim_args": {"beta2_mim": 0.4}}, ["beta2_mim", "'beta2_min'"]),
         ({"optim_args": {"lr": 0.4}}, ["optim_args.lr"]),
         ({"task": "ax"}, ["ax", "num_train_epochs = 0"]),
@@ -53,16 +65,16 @@ def test_all_problems_are_listed_at_once():
 
 
 def test_the_paper_fills_what_is_not_given():
-    config, source = resolve(RunConfig(task="cola", optim="madam", lr=1e-5))
+    config = resolve(RunConfig(task="cola", optim="madam", lr=1e-5))
     assert (config.lr, config.weight_decay, config.train_batch_size) == (1e-5, 0.5, 16)
     assert config.optim_args == {"beta1": 0.9, "beta2_min": 0.5, "beta2_max": 0.98, "eps": 1e-6}
-    assert source["lr"] == "given"
-    assert "paper" in source["weight_decay"]
+    assert config.sources["lr"] == "given"
+    assert "paper" in config.sources["weight_decay"]
 
 
 @pytest.mark.parametrize("task", paper.TABLE3_TASKS)
 def test_the_schedule_of_the_full_data_is_the_papers(task):
-    config, _ = resolve(RunConfig(task=task, optim="adam"))
+    config = resolve(RunConfig(task=task, optim="adam"))
     plan = schedule(config, TASKS[task].rows["train"])
     assert (plan.total_steps, plan.warmup_steps) == (paper.UPDATES[task], paper.WARMUP_UPDATES[task])
     epochs = 10 * math.ceil(TASKS[task].rows["train"] / paper.TRAIN_BATCH_SIZE[task])
@@ -70,7 +82,7 @@ def test_the_schedule_of_the_full_data_is_the_papers(task):
 
 
 def test_the_schedule_scales_with_rows_and_epochs():
-    config, _ = resolve(RunConfig(task="mrpc", optim="adam", num_train_epochs=5.0))
+    config = resolve(RunConfig(task="mrpc", optim="adam", num_train_epochs=5.0))
     plan = schedule(config, 1834)  # half of the rows, half of the epochs: a quarter of 2296 and 137
     assert (plan.total_steps, plan.warmup_steps, plan.max_steps) == (574, 34, 574)
     capped = schedule(config.replace(max_steps=7), 1834)
@@ -78,33 +90,98 @@ def test_the_schedule_scales_with_rows_and_epochs():
 
 
 def test_recipe_hf_is_run_glues():
-    config, _ = resolve(RunConfig(task="stsb", optim="adam", recipe="hf"))
+    config = resolve(RunConfig(task="stsb", optim="adam", recipe="hf"))
     assert (config.lr, config.weight_decay, config.num_train_epochs, config.max_length) == (5e-5, 0.0, 3.0, 128)
     assert (config.max_grad_norm, config.train_batch_size, config.scale_targets) == (1.0, 8, False)
-    assert config.hidden_dropout is None  # the checkpoint's own
+    assert config.hidden_dropout == "checkpoint"  # the checkpoint's own
     assert schedule(config, 5749).max_steps == 3 * 719
 
 
+def id_of(**values):
+    return run_id(resolve(RunConfig(**{"task": "rte", "optim": "lamadam", **values})))
+
+
 def test_run_id_says_what_determines_the_result():
-    config = RunConfig(task="rte", optim="lamadam")
-    assert config.run_id == RunConfig(task="RTE", optim="LaMAdam", lr=6e-5, weight_decay=0.1).run_id
-    assert config.run_id == config.replace(output="elsewhere", resume=True, gradient_accumulation_steps=4).run_id
-    changed = [{"seed": 1}, {"lr": 1e-5}, {"optim_args": {"eps": 1e-8}}, {"max_train_samples": 5}, {"recipe": "hf"}]
-    ids = {config.run_id, *(config.replace(**change).run_id for change in changed)}
+    assert id_of() == id_of(task="RTE", optim="LaMAdam", lr=6e-5, weight_decay=0.1)
+    assert id_of() == id_of(output="elsewhere", resume=True, gradient_accumulation_steps=4, eval_batch_size=8)
+    changed = [{"seed": 1}, {"lr": 1e-5}, {"optim_args": {"eps": 1e-8}}, {"max_train_samples": 5}, {"recipe": "hf"},
+               {"max_steps": 5}, {"holdout_fraction": 0.1}, {"holdout_fraction": 0.1, "holdout_seed": 1},
+               {"hidden_dropout": "checkpoint"}]  # fmt: skip
+    ids = {id_of(), *(id_of(**change) for change in changed)}
     assert len(ids) == 1 + len(changed)
 
 
+def test_the_fields_that_are_no_part_of_run_id():
+    """Pinned: a field leaves or joins this list only where its effect on results is understood."""
+    assert sorted(EXECUTION_FIELDS) == [
+        "checkpoint_minutes", "compile", "eval_batch_size", "force", "fused", "gradient_accumulation_steps",
+        "logging_steps", "output", "report_to", "resume", "save_model", "sources",
+    ]  # fmt: skip
+    assert NEUTRAL == {"max_steps": 0, "max_train_samples": 0, "max_eval_samples": 0, "holdout_fraction": 0.0,
+                       "holdout_seed": 0}  # fmt: skip
+
+
+def test_run_ids_are_pinned():
+    """Of configs without local content. A change here renames every stored run: it belongs in the changelog."""
+    assert id_of() == "rte-lamadam-390e292c5f4d"
+    assert id_of(recipe="hf", max_steps=10, holdout_fraction=0.1) == "rte-lamadam-99add37e5969"
+
+
+def test_a_field_at_its_neutral_default_is_not_hashed():
+    """So that one that is added later renames no older run."""
+    hashed = identity(resolve(RunConfig(task="rte", optim="adam", max_eval_samples=9)))
+    assert "max_eval_samples" in hashed
+    assert not hashed.keys() & (NEUTRAL.keys() - {"max_eval_samples"})
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ({"weight_decay": -0.0}, {"weight_decay": 0.0}),
+        ({"weight_decay": 1}, {"weight_decay": 1.0}),
+        ({"optim_args": {"beta1": 0}}, {"optim_args": {"beta1": -0.0}}),
+        ({"optim": "torch.optim:Adam", "optim_args": {"betas": (0, 1.0)}},
+         {"optim": "torch.optim:Adam", "optim_args": {"betas": [0.0, 1]}}),
+        ({"holdout_seed": 3}, {}),
+        ({"max_steps": 9, "num_train_epochs": 2.0}, {"max_steps": 9, "num_train_epochs": 5.0}),
+        ({"max_train_samples": 2490}, {}),
+        ({"max_train_samples": 5000}, {}),
+        ({"task": "qnli", "data": "demo", "max_train_samples": 2000}, {"task": "qnli", "data": "demo"}),
+        ({"max_eval_samples": 277}, {}),
+        ({"scale_targets": False}, {}),
+    ],
+)  # fmt: skip
+def test_values_that_mean_the_same_give_one_run_id(one, other):
+    assert id_of(**one) == id_of(**other)
+
+
+def test_a_limit_that_limits_one_split_counts():
+    """MNLI's dev sets have 9,815 and 9,832 rows; in a folder, how many rows there are is not known beforehand."""
+    assert id_of(task="mnli", max_eval_samples=9820) != id_of(task="mnli")
+    assert id_of(data="nowhere", max_train_samples=2490) != id_of(data="nowhere")
+
+
+def test_a_run_id_is_a_folder_name():
+    for optim in ("torch.optim:AdamW/../../../evil", "m:" + 200 * "x", "m:Größe"):
+        assert re.fullmatch(r"rte-[a-z0-9._-]{1,40}-[0-9a-f]{12}", id_of(optim=optim))
+
+
+def test_nothing_is_left_open_in_a_resolved_config():
+    for name, info in ResolvedConfig.model_fields.items():
+        assert type(None) not in typing.get_args(info.annotation), name
+
+
 def test_run_id_depends_on_content_not_on_paths(tmp_path, glue, tiny_models):
+    def ids():
+        return [id_of(data=str(tmp_path / n), model=str(tmp_path / f"model-{n}")) for n in "ab"]
+
     for name in ("a", "b"):
         shutil.copytree(f"{glue}/RTE", tmp_path / name / "RTE")
         shutil.copytree(tiny_models["bert"], tmp_path / f"model-{name}")
-    configs = [
-        RunConfig(task="rte", optim="adam", data=str(tmp_path / n), model=str(tmp_path / f"model-{n}")) for n in "ab"
-    ]
-    assert configs[0].run_id == configs[1].run_id
+    assert len(set(ids())) == 1
     dev = tmp_path / "b" / "RTE" / "dev.tsv"
     dev.write_text(dev.read_text().replace("not_entailment", "entailment", 1))
-    assert configs[0].run_id != configs[1].run_id
+    assert len(set(ids())) == 2
 
 
 def test_assignments_are_toml():
@@ -124,13 +201,14 @@ def test_a_broken_toml_file_is_named(tmp_path):
 
 
 def test_config_survives_json():
-    config, _ = resolve(RunConfig(task="rte", optim="adam"))
-    assert RunConfig(**json.loads(json.dumps(config.model_dump()))) == config
+    config = resolve(RunConfig(task="rte", optim="adam", max_steps=3))
+    assert ResolvedConfig(**json.loads(json.dumps(config.model_dump()))) == config
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_resolves_every_task(recipe):
     for task in TASKS:
-        config, source = resolve(RunConfig(task=task, optim="laprop", recipe=recipe, num_train_epochs=0))
-        assert config.lr is not None and config.train_batch_size is not None
-        assert source["num_train_epochs"] == "given"
+        config = resolve(RunConfig(task=task, optim="laprop", recipe=recipe, num_train_epochs=0))
+        assert None not in config.model_dump().values()
+        assert config.sources["num_train_epochs"] == "given"
+        assert {"lr", "weight_decay", "num_train_epochs", "train_batch_size"} <= config.sources.keys()

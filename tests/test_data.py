@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict
 from transformers import AutoTokenizer
 
 from glue_mva.config.identity import DEMO_MODEL, model_path
+from glue_mva.config.resolve import resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.data import encode as encoding
 from glue_mva.data import load as data
@@ -25,7 +26,7 @@ ROWS = {  # counted with `wc -l` by whoever laid the files there: see ../shared/
 
 
 def config(task, source, **values):
-    return RunConfig(task=task, optim="adam", data=str(source), **values)
+    return resolve(RunConfig(task=task, optim="adam", data=str(source), **values))
 
 
 @pytest.mark.parametrize("task", ROWS)
@@ -97,19 +98,19 @@ def test_save_to_disk_is_the_same_data(tmp_path, glue):
 
 
 def test_demo_data_are_rows_of_the_real_ones(glue):
-    demo = load_task(RunConfig(task="qnli", optim="adam", data="demo"))
+    demo = load_task(resolve(RunConfig(task="qnli", optim="adam", data="demo")))
     real = load_task(config("qnli", glue))
     known = {(r["question"], r["sentence"], r["label"]) for r in real.train}
     assert demo.train.num_rows == 2000
     assert all((r["question"], r["sentence"], r["label"]) in known for r in demo.train)
     assert sum(f.stat().st_size for f in data.DEMO_FOLDER.iterdir()) < 2**20
     with pytest.raises(UsageError, match="qnli only"):
-        load_task(RunConfig(task="rte", optim="adam", data="demo"))
+        load_task(resolve(RunConfig(task="rte", optim="adam", data="demo")))
 
 
 def test_the_hub_out_of_reach_names_the_ways_out():
     with pytest.raises(UsageError, match=r"--data DIR .* or --demo"):
-        load_task(RunConfig(task="rte", optim="adam"))
+        load_task(resolve(RunConfig(task="rte", optim="adam")))
 
 
 def test_subsets_are_the_same_rows_for_every_seed(glue):

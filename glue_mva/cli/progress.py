@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from glue_mva import paper
-from glue_mva.config.run import RunConfig
+from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import RECORD_FILE, RunRecord
 from glue_mva.tasks import get_task
@@ -53,7 +53,7 @@ class RunProgress(TrainerCallback):
         self.bar.stop()
 
 
-def show_result(console: Console, record: RunRecord, config: RunConfig) -> None:
+def show_result(console: Console, record: RunRecord, config: ResolvedConfig) -> None:
     """The last table of `glue-mva run`."""
     task = get_task(record.config["task"])
     majority = next((v for k, v in record.majority.items() if k.endswith(task.headline)), None)

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
-from glue_mva.config.identity import DEMO_MODEL
+from glue_mva.config.identity import DEMO_MODEL, run_id
+from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig, parse_assignments, read_toml
 from glue_mva.errors import UsageError, nearest
-from glue_mva.tasks import TASKS, get_task
+from glue_mva.tasks import DEMO_TASK, TASKS, get_task
 
-DEMO = {"task": "qnli", "optim": "lamadam", "data": "demo", "model": DEMO_MODEL, "lr": 1e-4, "num_train_epochs": 2.0,
+DEMO = {"task": DEMO_TASK, "optim": "lamadam", "data": "demo", "model": DEMO_MODEL, "lr": 1e-4, "num_train_epochs": 2.0,
         "train_batch_size": 16, "max_length": 128}  # fmt: skip
 """What `--demo` stands for where nothing else is given: about two minutes on two cores."""
 
@@ -61,7 +62,7 @@ def run(
     for key in ("task", "optim"):
         if key not in given:
             raise UsageError(f"give --{key} (or --demo, or --config FILE with {key} in it)")
-    _execute(RunConfig(**given))
+    _execute(resolve(RunConfig(**given)))
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
@@ -80,17 +81,15 @@ def _known_fields(values: dict[str, Any], source: str) -> dict[str, Any]:
     return values
 
 
-def _execute(config: RunConfig) -> None:
+def _execute(config: ResolvedConfig) -> None:
     if "OMP_WAIT_POLICY" not in os.environ:  # threads that spin for long make two runs on one machine crawl
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     from rich.console import Console
 
-    from glue_mva.config.recipes import resolve
-
     console = Console(soft_wrap=True)
     is_first = _is_first_process()
     if is_first:
-        _show_values(console, *resolve(config))
+        _show_values(console, config)
     from glue_mva.cli.progress import RunProgress, show_result, show_warnings
     from glue_mva.training.runner import finished_record
     from glue_mva.training.runner import run as run_config
@@ -126,11 +125,11 @@ def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _show_values(console: Any, config: RunConfig, sources: dict[str, str]) -> None:
+def _show_values(console: Any, config: ResolvedConfig) -> None:
     """The values that were not given, grouped by where they came from."""
-    console.print(f"{config.run_id}: {get_task(config.task).title} with {config.optim}, {config.model}")
+    console.print(f"{run_id(config)}: {get_task(config.task).title} with {config.optim}, {config.model}")
     origins: dict[str, list[str]] = {}
-    for key, origin in sources.items():
+    for key, origin in config.sources.items():
         table, _, name = key.rpartition(".")
         value = config.optim_args[name] if table else getattr(config, key)
         origins.setdefault(origin, []).append(f"{name} {_shown(value)}")
@@ -153,7 +152,7 @@ def recipes(
     columns = {name: recipe.for_run(task, optim) for name, recipe in RECIPES.items()}
     table = Table("field", *columns, "", title=f"{get_task(task).title}, {optim}")
     for key in dict.fromkeys(key for values in columns.values() for key in values):
-        shown = [_shown(values[key][0]) if key in values else "the checkpoint's own" for values in columns.values()]
+        shown = [_shown(values[key][0]) for values in columns.values()]
         table.add_row(key, *shown, "differs" if len(set(shown)) > 1 else "")
     console = Console()
     console.print(table)

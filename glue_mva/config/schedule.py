@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from glue_mva import paper
 from glue_mva.config.recipes import NEAREST_TASK
-from glue_mva.config.run import RunConfig
+from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.tasks import get_task
 
 
@@ -21,17 +21,16 @@ class Schedule:
     steps_per_epoch: int
 
 
-def schedule(config: RunConfig, train_rows: int) -> Schedule:
-    """The schedule of a resolved config on this many training rows.
+def schedule(config: ResolvedConfig, train_rows: int) -> Schedule:
+    """The schedule of a run on this many training rows.
 
     Recipe paper: its number of updates scales with rows, epochs and 1/batch, and training ends after the epochs even
     where the decay would go on (fairseq's `--max-epoch` beside `--total-num-update`). `max_steps` goes over both.
     """
-    assert config.train_batch_size and config.warmup_ratio is not None and config.num_train_epochs is not None
     steps_per_epoch = max(1, math.ceil(train_rows / config.train_batch_size))
     column = NEAREST_TASK.get(config.task, config.task)
     epoch_steps = math.ceil(config.num_train_epochs * steps_per_epoch)
-    if config.max_steps is not None:
+    if config.max_steps:
         total = stop = config.max_steps
     elif config.recipe == "paper" and config.num_train_epochs > 0:
         full = paper.UPDATES[column] * paper.TRAIN_BATCH_SIZE[column] / get_task(column).rows["train"]  # 10 epochs

@@ -12,16 +12,15 @@ from datasets import Dataset
 from sklearn.model_selection import train_test_split
 
 from glue_mva.config.identity import task_root
-from glue_mva.config.run import RunConfig
+from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.data import hub, tsv
 from glue_mva.errors import UsageError
-from glue_mva.tasks import Task, get_task
+from glue_mva.tasks import DEMO_TASK, Task, get_task, is_folder
 
 log = logging.getLogger(__name__)
 
 HUB_DATASET = "nyu-mll/glue"
 DEMO_FOLDER = Path(__file__).parent / "demo"
-DEMO_TASK = "qnli"
 SUBSET_SEED = 0
 """Seed with which `max_train_samples` and `max_eval_samples` draw rows: the same rows for every run."""
 
@@ -39,8 +38,8 @@ class TaskData:
     """For the record: source, rows, official rows, partial, digest."""
 
 
-def load_task(config: RunConfig) -> TaskData:
-    """Rows that a resolved config trains and evaluates on.
+def load_task(config: ResolvedConfig) -> TaskData:
+    """Rows that a run trains and evaluates on.
 
     Raises:
         UsageError: the source lacks the task, is malformed or out of reach; names what was looked for.
@@ -66,7 +65,7 @@ def load_task(config: RunConfig) -> TaskData:
 
     used = {"train": len(train) if train is not None else 0, **{k: len(v) for k, v in evaluation.items()}}
     info = {
-        "source": config.data if config.data in ("hub", "demo") else "folder",
+        "source": "folder" if is_folder(config.data) else config.data,
         "rows": used,
         "source_rows": rows,
         "official_rows": official,
@@ -143,12 +142,13 @@ def _check_columns(task: Task, splits: dict[str, Dataset], source: str) -> None:
             raise UsageError(f"{source}, split {name}: label {bad:g} is outside {low:g}..{high:g}")
 
 
-def draw_rows(split: Dataset, limit: int | None) -> Dataset:
-    """`limit` rows of a split, drawn with `SUBSET_SEED` and kept in their order; all rows where there are no more.
+def draw_rows(split: Dataset, limit: int) -> Dataset:
+    """`limit` rows of a split, drawn with `SUBSET_SEED` and kept in their order; all rows for 0, or where there
+    are no more.
 
     Not the first rows, as run_glue takes them: CoLA is ordered by source.
     """
-    if limit is None or limit >= len(split):
+    if not 0 < limit < len(split):
         return split
     chosen = np.random.default_rng(SUBSET_SEED).choice(len(split), size=limit, replace=False)
     return split.select(np.sort(chosen))

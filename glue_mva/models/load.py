@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import (
@@ -14,7 +15,7 @@ from transformers import (
 )
 
 from glue_mva.config.identity import model_path
-from glue_mva.config.run import RunConfig
+from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.data import hub
 from glue_mva.errors import UsageError
 from glue_mva.tasks import Task, get_task
@@ -32,7 +33,7 @@ OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet"
 """Families whose position ids start at `pad_token_id + 1`; in others, at 0."""
 
 
-def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
+def load_tokenizer(config: ResolvedConfig) -> PreTrainedTokenizerBase:
     """The model's tokenizer.
 
     Raises:
@@ -45,7 +46,7 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
         raise UsageError(f"cannot load a tokenizer from {config.model!r}: {_reason(error, local_only)}") from None
 
 
-def load_model(config: RunConfig) -> PreTrainedModel:
+def load_model(config: ResolvedConfig) -> PreTrainedModel:
     """The classifier with the head that the task needs, in float32; a new head is drawn from torch's global seed.
 
     Raises:
@@ -158,8 +159,8 @@ def _set_labels(config: PretrainedConfig, task: Task) -> None:
     config.problem_type = "regression" if task.is_regression else "single_label_classification"
 
 
-def _set_dropout(config: PretrainedConfig, names: tuple[str, ...], probability: float | None) -> None:
-    if probability is None:
+def _set_dropout(config: PretrainedConfig, names: tuple[str, ...], probability: float | Literal["checkpoint"]) -> None:
+    if probability == "checkpoint":
         return
     for name in names:
         if hasattr(config, name) or name == "cls_dropout":  # DeBERTa reads cls_dropout but does not declare it

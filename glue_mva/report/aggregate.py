@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from glue_mva import paper
-from glue_mva.config.run import EXECUTION_FIELDS
+from glue_mva.config.identity import EXECUTION_FIELDS
 from glue_mva.errors import UsageError
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.report.load import SEARCHED, SOURCES, Runs

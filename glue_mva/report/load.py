@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from glue_mva.config.recipes import resolve
-from glue_mva.config.run import EXECUTION_FIELDS, RunConfig, parse_assignments
+from glue_mva.config.identity import EXECUTION_FIELDS
+from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import PREDICTIONS_FILE, RECORD_FILE, RecordError, RunRecord, read_record
@@ -24,7 +24,7 @@ SEARCHED = {"task", "optim", "optim_args", "lr", "weight_decay", "seed", "holdou
 """Config keys in which the runs of one report may differ."""
 SOURCES = {"model", "data"}
 """Config keys that name a place: compared by what was found there, since the same folder has many paths."""
-HARMLESS = {"eval_batch_size", "padding", "precision"}
+HARMLESS = {"padding", "precision"}
 """Config keys whose mixture is noted, not refused: the same computation up to rounding."""
 
 
@@ -70,7 +70,7 @@ def load_runs(folder: Path, where: Sequence[str] = ()) -> Runs:
             broken.append(str(error).replace(f"{folder}/", ""))
             continue
         number += 1
-        config = _filled(record.config)
+        config = record.config
         if all(config.get(key) == value for key, value in wanted.items()):
             found.append(_Read(_row(record, config, path.parent), _curves(record), record.environment, config))
     if not number:
@@ -130,15 +130,6 @@ def _without_duplicates(found: list[_Read], notes: list[str]) -> list[_Read]:
     if disagreeing:
         notes.append(_listed("copies of one run with different scores, the latest counts", disagreeing))
     return list(best.values())
-
-
-def _filled(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with recipe values; a run that never started left a record without them."""
-    try:
-        return config if config["lr"] is not None and config["num_train_epochs"] is not None else resolve(
-            RunConfig(**config))[0].model_dump()  # fmt: skip
-    except (KeyError, UsageError):
-        return config
 
 
 def _rank(read: _Read) -> tuple[bool, str]:

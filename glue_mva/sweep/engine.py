@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from glue_mva.config.run import RunConfig
+from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.cores import available_cores
 from glue_mva.errors import UsageError
 from glue_mva.sweep.protocol import Outcome
@@ -43,10 +43,10 @@ class Engine(Protocol):
     def slots(self) -> int:
         """How many runs can be under way at once, now."""
 
-    def prepare(self, configs: Sequence[RunConfig]) -> list[str]:
+    def prepare(self, configs: Sequence[ResolvedConfig]) -> list[str]:
         """Tokenize the data these need and load their models once; returns the problems found."""
 
-    def submit(self, config: RunConfig, run_id: str) -> None:
+    def submit(self, config: ResolvedConfig, run_id: str) -> None:
         """Start a run, or have it start as soon as there is room."""
 
     def wait(self, seconds: float) -> list[Finished]:
@@ -60,15 +60,15 @@ class InlineEngine:
     """One run after another in this process; for debugging."""
 
     def __init__(self) -> None:
-        self._next: list[tuple[RunConfig, str]] = []
+        self._next: list[tuple[ResolvedConfig, str]] = []
 
     def slots(self) -> int:
         return 1
 
-    def prepare(self, configs: Sequence[RunConfig]) -> list[str]:
+    def prepare(self, configs: Sequence[ResolvedConfig]) -> list[str]:
         return [problem for config in configs if (problem := prepare(config)) is not None]
 
-    def submit(self, config: RunConfig, run_id: str) -> None:
+    def submit(self, config: ResolvedConfig, run_id: str) -> None:
         self._next.append((config, run_id))
 
     def wait(self, seconds: float) -> list[Finished]:
@@ -103,7 +103,7 @@ class RayEngine:
         self._on_gpu = ray.cluster_resources().get("GPU", 0) > 0
         self._gpu_share = 1 / resources.runs_per_gpu if self._on_gpu else 0
         self._threads = resources.threads or 1
-        self._pending: dict[Any, tuple[RunConfig, str]] = {}
+        self._pending: dict[Any, tuple[ResolvedConfig, str]] = {}
         options = {"num_cpus": self._threads, "num_gpus": self._gpu_share, "max_retries": RETRIES,
                    "runtime_env": {"env_vars": worker_environment(self._threads)}}  # fmt: skip
         self._execute = ray.remote(max_calls=RUNS_PER_WORKER)(_execute_in_worker).options(**options)
@@ -114,12 +114,12 @@ class RayEngine:
         by_cpu = int(found.get("CPU", 0) // self._threads)
         return max(1, min(by_cpu, int(found.get("GPU", 0) / self._gpu_share)) if self._on_gpu else by_cpu)
 
-    def prepare(self, configs: Sequence[RunConfig]) -> list[str]:
+    def prepare(self, configs: Sequence[ResolvedConfig]) -> list[str]:
         here = str(Path.cwd())
         found = self._ray.get([self._prepare.remote(config, here, self._threads) for config in configs])
         return [problem for problem in found if problem is not None]
 
-    def submit(self, config: RunConfig, run_id: str) -> None:
+    def submit(self, config: ResolvedConfig, run_id: str) -> None:
         reference = self._execute.remote(config, run_id, str(Path.cwd()), self._threads)
         self._pending[reference] = (config, run_id)
 
@@ -149,12 +149,12 @@ class RayEngine:
         self._ray.shutdown()
 
 
-def _execute_in_worker(config: RunConfig, run_id: str, folder: str, threads: int) -> Finished:
+def _execute_in_worker(config: ResolvedConfig, run_id: str, folder: str, threads: int) -> Finished:
     _enter(folder, threads)
     return execute(config, run_id)
 
 
-def _prepare_in_worker(config: RunConfig, folder: str, threads: int) -> str | None:
+def _prepare_in_worker(config: ResolvedConfig, folder: str, threads: int) -> str | None:
     _enter(folder, threads)
     return prepare(config)
 

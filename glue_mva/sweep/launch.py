@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from glue_mva.config.recipes import resolve
-from glue_mva.config.run import RunConfig
+from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
 from glue_mva.sweep import store
 from glue_mva.sweep.config import SweepConfig
@@ -117,7 +116,7 @@ def launch(
 def _prepare(table: Cells, pending: dict[str, SweepRun], engine: Engine, observer: Observer) -> None:
     """Tokenize each task once, and refuse what cannot work, before the first run starts."""
     observer.note("preparing the data and checking the model")
-    configs: dict[tuple[str, float, str], RunConfig] = {}
+    configs: dict[tuple[str, float, str], ResolvedConfig] = {}
     for run in pending.values():
         for config in (run.config, table[run.task, run.row].any_config):
             foreign = config.optim if ":" in config.optim else ""  # may not be importable
@@ -198,9 +197,9 @@ class _Launch:
                     self.pending.setdefault(run.run_id, run)
 
 
-def more_parts(config: RunConfig) -> int:
+def more_parts(config: ResolvedConfig) -> int:
     """Accumulation steps with which a batch needs at most a quarter of the memory, or as little as it can."""
-    batch = resolve(config)[0].train_batch_size or 1
+    batch = config.train_batch_size
     wanted = PARTS_AFTER_OUT_OF_MEMORY * config.gradient_accumulation_steps
     return next((parts for parts in range(wanted, batch + 1) if batch % parts == 0), batch)
 

@@ -9,15 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from glue_mva.config.identity import model_path, task_root
-from glue_mva.config.recipes import resolve
-from glue_mva.config.run import RunConfig
+from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.config.schedule import schedule
 from glue_mva.data.tsv import file_of
 from glue_mva.errors import UsageError
 from glue_mva.record import RECORD_FILE, RecordError, read_record
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.protocol import Cell, Cells, Outcomes, Stage, cells, final_runs
-from glue_mva.tasks import get_task
+from glue_mva.tasks import get_task, is_folder, known_rows
 
 MEAN_TOKENS = {"mnli": 39.9, "qnli": 50.7, "qqp": 31.4, "rte": 71.4, "sst2": 14.2, "mrpc": 54.2, "cola": 11.3,
                "stsb": 29.4, "wnli": 37.7, "ax": 39.9}  # fmt: skip
@@ -160,35 +159,37 @@ def _is_done(run_id: str, outcomes: Outcomes) -> bool:
     return run_id in outcomes and outcomes[run_id].is_finished
 
 
-def _first_config(table: Cells) -> RunConfig:
+def _first_config(table: Cells) -> ResolvedConfig:
     return next(iter(table.values())).any_config
 
 
-def unit_of(config: RunConfig) -> Unit:
+def unit_of(config: ResolvedConfig) -> Unit:
     """Updates, examples and tokens of one run."""
-    resolved = resolve(config)[0]
     rows = _limited(_rows(config.data, config.task, "train"), config.max_train_samples)
     task = get_task(config.task)
     eval_rows = sum(_limited(_rows(config.data, config.task, s), config.max_eval_samples) for s in task.eval_splits)
     if config.holdout_fraction:
         eval_rows = round(rows * config.holdout_fraction)
         rows -= eval_rows
-    steps = schedule(resolved, rows)
+    steps = schedule(config, rows)
     epochs = steps.max_steps / steps.steps_per_epoch
     examples = round(epochs * rows)
-    length = min(MEAN_TOKENS[config.task], resolved.max_length or 512)
+    length = min(MEAN_TOKENS[config.task], config.max_length)
     evaluations = max(1, -(-steps.max_steps // steps.steps_per_epoch))
     return Unit(steps.max_steps, examples, examples * length, evaluations * eval_rows * length, eval_rows)
 
 
-def _limited(rows: int, limit: int | None) -> int:
-    return rows if limit is None else min(rows, limit)
+def _limited(rows: int, limit: int) -> int:
+    return min(rows, limit) if limit else rows
 
 
 @lru_cache(maxsize=256)
 def _rows(data: str, task: str, split: str) -> int:
-    """Rows of a split: counted in a local folder, else the official number."""
-    root = task_root(data, get_task(task).folder) if data not in ("hub", "demo") else None
+    """Rows of a split: counted in a local folder, else the number that is known; the official one of a folder that is
+    not there."""
+    if (known := known_rows(data, task, split)) is not None:
+        return known
+    root = task_root(data, get_task(task).folder)
     if root is None:
         return get_task(task).rows.get(split, 0)
     if (root / "dataset_dict.json").is_file():
@@ -208,7 +209,7 @@ def _check_data(table: Cells) -> None:
     missing = {}
     for cell in table.values():
         data = cell.any_config.data
-        if data not in ("hub", "demo") and task_root(data, get_task(cell.task).folder) is None:
+        if is_folder(data) and task_root(data, get_task(cell.task).folder) is None:
             missing[cell.task] = f"no data for {cell.task} in {data!r}"
     if missing:
         raise UsageError("; ".join(missing.values()))
@@ -222,7 +223,7 @@ def estimate_speed(sweep: SweepConfig) -> Speed:
     for path in sorted(Path(sweep.output).glob(f"*/{RECORD_FILE}"))[:SAMPLE_RECORDS]:
         try:
             record = read_record(path)
-            seconds, unit = record.execution.get("total_seconds"), unit_of(RunConfig(**record.config))
+            seconds, unit = record.execution.get("total_seconds"), unit_of(ResolvedConfig(**record.config))
         except (RecordError, UsageError, OSError, KeyError, TypeError):
             continue
         if record.status != "ok" or not seconds or record.execution.get("resumed_from_step"):
@@ -287,6 +288,6 @@ def _total(lines: list[Line]) -> tuple[int, float]:
     return sum(line.runs for line in lines), sum(line.runs * line.seconds for line in lines)
 
 
-def seconds_of(cell: Cell, config: RunConfig, speed: Speed) -> float:
+def seconds_of(cell: Cell, config: ResolvedConfig, speed: Speed) -> float:
     """Estimated wall time of one run of a cell."""
     return speed.seconds(cell.task, unit_of(config))

@@ -11,9 +11,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from glue_mva.config.identity import run_id
 from glue_mva.config.recipes import RECIPES
+from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.record import RunRecord, Status
 from glue_mva.sweep.config import FIRST_FINAL_SEED, FIRST_SEARCH_SEED, OptimizerEntry, SweepConfig, base_rows
@@ -74,7 +76,7 @@ Outcomes = Mapping[str, Outcome]
 class SweepRun:
     """One run of a sweep and its place in it."""
 
-    config: RunConfig
+    config: ResolvedConfig
     task: str
     row: str
     """Name of the optimizer entry."""
@@ -83,7 +85,7 @@ class SweepRun:
 
     @cached_property
     def run_id(self) -> str:
-        return self.config.run_id
+        return run_id(self.config)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,16 +159,18 @@ class Cell:
         return range(FIRST_FINAL_SEED, FIRST_FINAL_SEED + self.sweep.final_seeds)
 
     @cached_property
-    def any_config(self) -> RunConfig:
-        """A config of this cell without hyperparameters and seed: for what is the same in all of its final runs."""
-        return RunConfig(
+    def any_config(self) -> ResolvedConfig:
+        """A config of this cell with other hyperparameters and seed: for what is the same in all of its final runs."""
+        given = RunConfig(
             **self.sweep.run, task=self.task, optim=self.entry.optim, optim_args=self.entry.optim_args,
             output=self.sweep.output, resume=True,
         )  # fmt: skip
+        return resolve(given)
 
     def _runs(self, stage: Stage, point: Hparams, seeds: range, *, holdout: bool) -> list[SweepRun]:
         """The values were checked by `SweepConfig` already, so the configs are copied unchecked."""
-        values = point._asdict()
+        values: dict[str, Any] = point._asdict()
+        values["sources"] = {**self.any_config.sources, **dict.fromkeys(values, "given")}
         if holdout:
             values |= {"holdout_fraction": self.sweep.holdout_fraction, "holdout_seed": self.sweep.holdout_seed}
         configs = [self.any_config.model_copy(update={**values, "seed": seed}) for seed in seeds]
@@ -182,9 +186,9 @@ def cells(sweep: SweepConfig) -> Cells:
     return {(task, entry.name): Cell(sweep, task, entry) for task in sweep.tasks for entry in sweep.optimizers}
 
 
-def expand(sweep: SweepConfig) -> list[RunConfig]:
+def expand(sweep: SweepConfig) -> list[SweepRun]:
     """The runs that follow from the file alone: every search run, and the final runs of cells without a search."""
-    return [run.config for run in known_runs(cells(sweep), {})]
+    return known_runs(cells(sweep), {})
 
 
 def known_runs(table: Cells, outcomes: Outcomes) -> list[SweepRun]:

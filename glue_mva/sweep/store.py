@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from glue_mva.config.run import RunConfig
+from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
 from glue_mva.record import LOCK_FILE, RECORD_FILE, RecordError, RunRecord, atomic_write, read_record, write_record
 from glue_mva.sweep.protocol import Outcome
@@ -58,10 +58,10 @@ def remove_work(output: Path, run_id: str) -> None:
     shutil.rmtree(output / run_id / "work", ignore_errors=True)
 
 
-def write_failure(config: RunConfig, run_id: str, error: str) -> None:
+def write_failure(config: ResolvedConfig, run_id: str, error: str) -> None:
     """Write the record of a run that could not write its own."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    record = RunRecord(run_id, "failed", config.model_dump(), {}, error=error, created=created)
+    record = RunRecord(run_id, "failed", config.model_dump(), config.sources, error=error, created=created)
     write_record(record, Path(config.output) / run_id)
 
 

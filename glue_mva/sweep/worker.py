@@ -12,7 +12,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from glue_mva.config.run import RunConfig
+from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import LOCK_FILE, RecordError, read_record
@@ -36,7 +36,7 @@ class Finished:
     trouble: Trouble | None = None
 
 
-def execute(config: RunConfig, run_id: str) -> Finished:
+def execute(config: ResolvedConfig, run_id: str) -> Finished:
     """Make one run; never raises. What it prints goes to `<run_id>/log.txt`; a failed run leaves a record."""
     folder = Path(config.output) / run_id
     try:
@@ -50,7 +50,7 @@ def execute(config: RunConfig, run_id: str) -> Finished:
         return _failure(config, run_id, error)
 
 
-def _failure(config: RunConfig, run_id: str, error: Exception) -> Finished:
+def _failure(config: ResolvedConfig, run_id: str, error: Exception) -> Finished:
     message = f"{type(error).__name__}: {error}".strip()
     trouble = trouble_of(error)
     try:
@@ -77,15 +77,14 @@ def trouble_of(error: BaseException) -> Trouble:
     return "other"
 
 
-def prepare(config: RunConfig) -> str | None:
+def prepare(config: ResolvedConfig) -> str | None:
     """Load and tokenize the data of a task, and load model and optimizer; returns what is wrong, or `None`."""
-    from glue_mva.config.recipes import resolve
     from glue_mva.training import runner
 
     try:
         with _output_to(Path(config.output) / PREPARE_LOG_FILE):
             get_optimizer(config.optim).cls  # noqa: B018 - imports it
-            runner.prepare(resolve(config)[0])
+            runner.prepare(config)
     except UsageError as error:
         return str(error)
     return None

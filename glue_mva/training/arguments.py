@@ -1,26 +1,26 @@
-"""`RunConfig` -> Hugging Face's `TrainingArguments`."""
+"""`ResolvedConfig` -> Hugging Face's `TrainingArguments`."""
 
 import os
 
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from glue_mva.config.run import RunConfig
+from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.config.schedule import Schedule
 from glue_mva.errors import UsageError
 
 CURVES_POINTS = 100
-"""Points of the curves, about, where `logging_steps` is not given."""
+"""Points of the curves, about, where `logging_steps` is `auto`."""
 
 
-def device_batch_size(config: RunConfig) -> int:
+def device_batch_size(config: ResolvedConfig) -> int:
     """Rows of a forward pass: the batch divided among processes and accumulation steps.
 
     Raises:
         UsageError: it cannot be divided.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    batch, accumulation = config.train_batch_size or 1, config.gradient_accumulation_steps
+    batch, accumulation = config.train_batch_size, config.gradient_accumulation_steps
     if batch % (processes * accumulation):
         raise UsageError(
             f"train_batch_size {batch} cannot be divided among {processes} processes x {accumulation} "
@@ -29,7 +29,7 @@ def device_batch_size(config: RunConfig) -> int:
     return batch // (processes * accumulation)
 
 
-def reporters(config: RunConfig) -> list[str]:
+def reporters(config: ResolvedConfig) -> list[str]:
     """Names of the integrations that a run reports to.
 
     Raises:
@@ -43,17 +43,15 @@ def reporters(config: RunConfig) -> list[str]:
 
 
 def training_arguments(
-    config: RunConfig, plan: Schedule, output: str, precision: str, device: str
+    config: ResolvedConfig, plan: Schedule, output: str, precision: str, device: str
 ) -> TrainingArguments:
-    """Hugging Face's arguments for a resolved config."""
-    logging_steps = config.logging_steps
-    if logging_steps is None:
-        logging_steps = max(1, plan.max_steps // CURVES_POINTS)
+    """Hugging Face's arguments for a run."""
+    every = max(1, plan.max_steps // CURVES_POINTS) if config.logging_steps == "auto" else config.logging_steps
     arguments = TrainingArguments(
         output_dir=output,
-        learning_rate=config.lr or 0.0,
-        weight_decay=config.weight_decay or 0.0,
-        max_grad_norm=config.max_grad_norm or 0.0,
+        learning_rate=config.lr,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
         per_device_train_batch_size=device_batch_size(config),
         per_device_eval_batch_size=config.eval_batch_size,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
@@ -61,8 +59,8 @@ def training_arguments(
         eval_strategy="epoch",
         save_strategy="no",
         save_total_limit=2,
-        logging_strategy="steps" if logging_steps else "no",
-        logging_steps=logging_steps or 1,
+        logging_strategy="steps" if every else "no",
+        logging_steps=max(1, every),
         logging_nan_inf_filter=False,
         report_to=[name for name in reporters(config) if name != "tensorboard"],
         seed=config.seed,

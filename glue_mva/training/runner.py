@@ -13,7 +13,8 @@ import torch
 from transformers import DataCollatorWithPadding, PrinterCallback, TrainerCallback, set_seed
 from transformers.integrations import TensorBoardCallback
 
-from glue_mva.config.recipes import resolve
+from glue_mva.config.identity import run_id
+from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.config.schedule import schedule
 from glue_mva.data.encode import EncodedSplit, encode
@@ -41,9 +42,9 @@ from glue_mva.training.model_card import write_model_card
 from glue_mva.training.trainer import GlueTrainer
 
 
-def finished_record(config: RunConfig) -> RunRecord | None:
+def finished_record(config: ResolvedConfig) -> RunRecord | None:
     """The record of this very run, if it is there and its result stands; `None` where `force` is set."""
-    path = Path(config.output) / config.run_id / RECORD_FILE
+    path = Path(config.output) / run_id(config) / RECORD_FILE
     if config.force or not path.is_file():
         return None
     try:
@@ -66,16 +67,16 @@ def run(config: RunConfig, callbacks: Sequence[TrainerCallback] = ()) -> RunReco
         UsageError: bad input; nothing was written.
         Exception: whatever stopped the training; a record with status `failed` was written.
     """
-    if (record := finished_record(config)) is not None:
+    resolved = resolve(config)
+    if (record := finished_record(resolved)) is not None:
         return record
-    resolved, sources = resolve(config)
-    folder = Path(config.output) / config.run_id
+    folder = Path(resolved.output) / run_id(resolved)
     check_output(folder)
     with quiet_libraries(), deterministic():
         prepared = prepare(resolved)
         with locked(folder):
             try:
-                return _Run(resolved, sources, folder, prepared).execute(callbacks)
+                return _Run(resolved, folder, prepared).execute(callbacks)
             finally:
                 if resolved.compile:  # compiled code and graphs of this model are of no use to the next run
                     torch.compiler.reset()
@@ -99,8 +100,8 @@ class Prepared:
     seconds: float
 
 
-def prepare(config: RunConfig) -> Prepared:
-    """Load and check everything that a resolved config needs, and tokenize its data; writes only to the cache.
+def prepare(config: ResolvedConfig) -> Prepared:
+    """Load and check everything that a run needs, and tokenize its data; writes only to the cache.
 
     Raises:
         UsageError: bad input.
@@ -122,7 +123,7 @@ def prepare(config: RunConfig) -> Prepared:
     cuda_graphs = config.compile and device == "cuda" and few_shapes
     if config.compile:
         compile_encoder(model, device, cuda_graphs=cuda_graphs)
-    max_length = longest_input(model, config.max_length or 512)
+    max_length = longest_input(model, config.max_length)
     scale = 1 / data.task.label_range[1] if config.scale_targets and data.task.is_regression else 1.0
     train = encode(data.train, data.task, tokenizer, max_length, scale) if data.train is not None else None
     evaluation = {
@@ -147,7 +148,7 @@ def prepare(config: RunConfig) -> Prepared:
 class _Run:
     """One run in the making."""
 
-    def __init__(self, config: RunConfig, sources: dict[str, str], folder: Path, prepared: Prepared) -> None:
+    def __init__(self, config: ResolvedConfig, folder: Path, prepared: Prepared) -> None:
         self.config = config
         self.folder = folder
         self.work = folder / "work"
@@ -157,10 +158,10 @@ class _Run:
         self.schedule = schedule(config, len(prepared.train) if prepared.train is not None else 0)
         self.headline = f"{next(iter(prepared.evaluation))}/{self.task.headline}"
         self.record = RunRecord(
-            run_id=config.run_id,
+            run_id=folder.name,
             status="failed",
             config=config.model_dump(),
-            sources=sources,
+            sources=config.sources,
             schedule=asdict(self.schedule),
             data=prepared.data.info,
             model=environment.describe_model(config.model, prepared.model),
@@ -217,7 +218,7 @@ class _Run:
             optim=config.optim,
             optim_args=config.optim_args | ({"fused": True} if config.fused else {}),
             lr_schedule=self.schedule,
-            decay_all_parameters=bool(config.decay_all_parameters),
+            decay_all_parameters=config.decay_all_parameters,
             log_dynamics=arguments.logging_strategy == "steps",
             evaluation_folder=self.evaluations,
         )
@@ -249,9 +250,7 @@ class _Run:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         train_seconds = watch.seconds - trainer.eval_seconds
         steps = trainer.state.global_step - (checkpoint_step(checkpoint) if checkpoint else 0)
-        rows = min(
-            steps * (self.config.train_batch_size or 1), int(trainer.state.epoch * len(self.prepared.train or ()))
-        )
+        rows = min(steps * self.config.train_batch_size, int(trainer.state.epoch * len(self.prepared.train or ())))
         tokens = float(self.prepared.train.lengths.mean()) * rows if self.prepared.train is not None else 0.0
         optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)  # accelerate wraps it
         self.record.execution = {

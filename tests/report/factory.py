@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from glue_mva.config.recipes import resolve
+from glue_mva.config.identity import run_id
+from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.record import RunRecord, Status, read_record, write_predictions, write_record
 from glue_mva.tasks import get_task
@@ -30,7 +31,7 @@ def make_record(
 ) -> RunRecord:
     """A valid record with this score at its best epoch; `config` are fields of `RunConfig`."""
     given = RunConfig(task=task, optim=optim, **config)
-    resolved, sources = resolve(given)
+    resolved = resolve(given)
     spec = get_task(task)
     split = "holdout" if resolved.holdout_fraction else spec.eval_splits[0]
     value = None if score is None else score / 100
@@ -40,10 +41,10 @@ def make_record(
     ]  # fmt: skip
     digest = f"{task}{resolved.max_train_samples or ''}{resolved.holdout_fraction or ''}"
     return RunRecord(
-        run_id=given.run_id,
+        run_id=run_id(resolved),
         status=status,
         config=resolved.model_dump(),
-        sources=sources,
+        sources=resolved.sources,
         score=score,
         best_epoch=None if score is None else 2,
         last_score=None if score is None else score - 1,
@@ -63,9 +64,8 @@ def make_record(
     )  # fmt: skip
 
 
-def make_curves(config: RunConfig, points: int) -> dict[str, list[float | None]]:
+def make_curves(config: ResolvedConfig, points: int) -> dict[str, list[float | None]]:
     """Plausible curves of a run: a falling loss, and a step size that follows the schedule."""
-    assert config.lr is not None
     rng = np.random.default_rng(config.seed)
     step = np.linspace(1, UPDATES, points).round()
     share = np.minimum(step / 4, (UPDATES - step) / (UPDATES - 4) + 1e-3)

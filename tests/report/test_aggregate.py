@@ -156,18 +156,6 @@ def test_a_failed_copy_does_not_hide_a_finished_run(tmp_path: Path) -> None:
     assert study(load_runs(tmp_path), None).scores("rte", "adam").to_dict() == {1: 70.0}
 
 
-def test_a_record_that_was_written_before_recipes_were_filled_in(tmp_path: Path) -> None:
-    """The engine writes `failed` records with the config as given."""
-    record = make_record("rte", "adam", score=None, status="failed", seed=1)
-    record.config |= {"lr": None, "weight_decay": None, "num_train_epochs": None, "optim_args": {}}
-    write_run(tmp_path, record)
-    write_run(tmp_path, make_record("rte", "adam", score=71.0, seed=2))
-    made = study(load_runs(tmp_path), None)
-    check_comparable(made.runs)
-    assert len(made.rows) == 1
-    assert len(made.final("rte", "adam")) == 2
-
-
 @pytest.mark.parametrize(
     ("other", "message"),
     [

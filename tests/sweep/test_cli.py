@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glue_mva.cli.sweep_display import duration
-from glue_mva.sweep import SweepConfig, load_sweep
+from glue_mva.sweep import SweepConfig, expand, load_sweep
 from glue_mva.sweep.launch import read_progress
 from glue_mva.sweep.plan import make_plan, unit_of
 from glue_mva.sweep.protocol import cells
@@ -50,7 +50,8 @@ def test_status_counts_and_names_the_best(finished: Path, here: Path):
 
 def test_status_names_failed_and_unusable_runs_with_one(finished: Path, here: Path, tmp_path: Path):
     shutil.copytree(finished, tmp_path / "runs")
-    first, second = sorted((tmp_path / "runs").glob("*/record.json"))[:2]
+    searched = [run.run_id for run in expand(load_sweep("sweep.toml"))]  # final runs are known only once these are done
+    first, second = (tmp_path / "runs" / run_id / "record.json" for run_id in searched[:2])
     first.write_text(first.read_text().replace('"status": "ok"', '"status": "failed"'))
     second.write_text("")
     done = command(here, "status", "sweep.toml", "--output", str(tmp_path / "runs"))

@@ -57,7 +57,7 @@ def test_rows_that_overlap_share_their_runs():
     low = {"name": "low", "optim": "adam", "lr": [1e-5, 2e-5]}
     high = {"name": "high", "optim": "adam", "lr": [2e-5, 3e-5]}
     runs = expand(SweepConfig(tasks=["rte"], optimizers=[low, high], weight_decay=0.1))
-    assert sorted(run.lr for run in runs if run.lr) == [1e-5, 2e-5, 3e-5]
+    assert sorted(run.hparams.lr for run in runs) == [1e-5, 2e-5, 3e-5]
 
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("configs/*.toml")), ids=lambda path: path.stem)
@@ -79,7 +79,7 @@ def test_names_resolve_to_shipped_files(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_overrides_replace_keys_and_merge_tables():
-    sweep = load_sweep("mini", {"final_seeds": 2, "run": {"max_train_samples": 50}})
+    sweep = load_sweep("smoke", {"final_seeds": 2, "run": {"max_train_samples": 50}})
     assert sweep.final_seeds == 2
     assert sweep.run["max_train_samples"] == 50
-    assert sweep.run["max_length"] == 128
+    assert sweep.run["max_length"] == 64

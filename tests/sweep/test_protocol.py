@@ -32,7 +32,7 @@ def test_size_of_the_papers_table():
 
 
 def test_expand_is_a_function_of_the_file_alone():
-    first, second = expand(load_sweep("mini")), expand(load_sweep("mini"))
+    first, second = expand(load_sweep("smoke")), expand(load_sweep("smoke"))
     assert [run.run_id for run in first] == [run.run_id for run in second]
     assert len({run.run_id for run in first}) == len(first)
 
@@ -90,7 +90,7 @@ def test_nothing_is_chosen_before_the_search_is_finished_or_where_all_diverged()
 
 def test_one_point_needs_no_search():
     sweep = SweepConfig(**{**GRID, "lr": 1e-5, "weight_decay": 0.1})
-    assert [run.seed for run in expand(sweep)] == [1, 2, 3, 4]
+    assert [run.config.seed for run in expand(sweep)] == [1, 2, 3, 4]
 
 
 def test_heldout_searches_on_training_rows_and_only_final_runs_see_the_dev_set():
@@ -110,7 +110,7 @@ def test_grid_selects_among_its_own_runs_and_adds_none():
 def test_fixed_takes_the_papers_best_points():
     runs = expand(load_sweep("table3", {"protocol": "fixed"}))
     best = {(task, optim, *points[task]) for optim, points in paper.BEST_HPARAMS.items() for task in points}
-    assert {(run.task, run.optim, run.lr, run.weight_decay) for run in runs} == best
+    assert {(run.task, run.config.optim, *run.hparams) for run in runs} == best
     assert len(best) == 32
 
 

@@ -16,6 +16,8 @@ from transformers import TrainerCallback, pipeline
 from transformers.trainer_callback import ExportableState
 
 from glue_mva import RunConfig, run
+from glue_mva.config.identity import run_id
+from glue_mva.config.resolve import resolve
 from glue_mva.errors import UsageError
 from glue_mva.record import read_record
 from glue_mva.tasks import TASKS
@@ -69,10 +71,9 @@ def test_every_family_trains(family, glue, tiny_models, tmp_path):
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_the_recipes_dropout_reaches_every_family(family, tiny_models):
-    from glue_mva.config.recipes import resolve
     from glue_mva.models.load import load_model
 
-    config = resolve(RunConfig(task="rte", optim="adam", model=tiny_models[family], hidden_dropout=0.3))[0]
+    config = resolve(RunConfig(task="rte", optim="adam", model=tiny_models[family], hidden_dropout=0.3))
     model = load_model(config)
     head = [
         m.p
@@ -111,10 +112,10 @@ def test_the_same_seed_gives_the_same_record_and_another_seed_another(glue, tiny
 def test_a_finished_run_is_not_run_again(glue, tiny_models, tmp_path):
     config = config_of("rte", glue, tiny_models["bert"], tmp_path)
     first = run(config)
-    assert run(config).created == first.created and finished_record(config) is not None
-    assert finished_record(config.replace(force=True)) is None
+    assert run(config).created == first.created and finished_record(resolve(config)) is not None
+    assert finished_record(resolve(config.replace(force=True))) is None
     (tmp_path / first.run_id / "record.json").write_text("{")
-    assert finished_record(config) is None and run(config).status == "ok"
+    assert finished_record(resolve(config)) is None and run(config).status == "ok"
 
 
 @pytest.mark.parametrize(("step", "writing", "resumed_from"), [(3, False, None), (8, True, 4), (14, False, 12)])
@@ -127,7 +128,7 @@ def test_resuming_after_a_kill_gives_the_same_scores(step, writing, resumed_from
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    folder = tmp_path / "killed" / killed.run_id
+    folder = tmp_path / "killed" / run_id(resolve(killed))
     assert not (folder / "record.json").exists()
     assert (folder / "work" / f"checkpoint-{step}").exists() == writing  # half written
     record = run(killed)
@@ -179,7 +180,7 @@ def test_a_failed_run_leaves_a_record_and_raises(glue, tiny_models, tmp_path):
     config = config_of("rte", glue, tiny_models["bert"], tmp_path, optim=f"{__name__}:Failing")
     with pytest.raises(RuntimeError, match="on purpose"):
         run(config)
-    stored = read_record(tmp_path / config.run_id)
+    stored = read_record(tmp_path / run_id(resolve(config)))
     assert stored.status == "failed" and "on purpose" in stored.error and not stored.is_finished
 
 
@@ -200,7 +201,7 @@ def test_the_saved_model_is_the_best_epochs(glue, tiny_models, tmp_path):
         best = arrays["validation/best"]
     from glue_mva.data.load import load_task
 
-    rows = load_task(config).evaluation["validation"]
+    rows = load_task(resolve(config)).evaluation["validation"]
     said = [classify({"text": r["sentence1"], "text_pair": r["sentence2"]}, truncation=True, max_length=48)
             for r in rows.select(range(12))]  # fmt: skip
     names = ["entailment", "not_entailment"]
@@ -315,7 +316,7 @@ def test_the_fused_optimizer_makes_the_same_run(glue, tiny_models, tmp_path):
         config_of("rte", glue, tiny_models["bert"], tmp_path / name, max_steps=4, fused=name == "fused")
         for name in ("default", "fused")
     ]
-    assert configs[0].run_id == configs[1].run_id
+    assert run_id(resolve(configs[0])) == run_id(resolve(configs[1]))
     assert result(run(configs[0])) == result(run(configs[1]))
     with pytest.raises(UsageError, match="fused = true is for adam"):
         configs[0].replace(fused=True, optim="torch.optim:SGD")
@@ -340,7 +341,7 @@ def test_a_compiled_run_without_dropout_is_the_same_run(glue, tiny_models, tmp_p
         config_of("cola", glue, tiny_models["bert"], tmp_path / name, **quiet, compile=name == "compiled")
         for name in ("plain", "compiled")
     )
-    assert plain.run_id == compiled.run_id
+    assert run_id(resolve(plain)) == run_id(resolve(compiled))
     expected = run(plain)
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()

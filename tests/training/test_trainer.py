@@ -6,6 +6,7 @@ import torch
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from glue_mva import GlueTrainer, LaMAdam, MAdam
+from glue_mva.config.resolve import resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.config.schedule import Schedule
 from glue_mva.data.encode import encode
@@ -16,7 +17,7 @@ from glue_mva.models.load import load_model, load_tokenizer
 
 @pytest.fixture
 def parts(glue, tiny_models, tmp_path):
-    config = RunConfig(task="rte", optim="adam", data=glue, model=tiny_models["bert"], max_train_samples=48)
+    config = resolve(RunConfig(task="rte", optim="adam", data=glue, model=tiny_models["bert"], max_train_samples=48))
     data, tokenizer = load_task(config), load_tokenizer(config)
     split = encode(data.train, data.task, tokenizer, 32)
 

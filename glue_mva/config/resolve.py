@@ -1,0 +1,74 @@
+"""`resolve`: a `RunConfig` with its recipe -> a `ResolvedConfig`, in which nothing is left open. Imports no torch."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from glue_mva.config.recipes import RECIPES
+from glue_mva.config.run import (
+    Count,
+    Dropout,
+    Epochs,
+    Length,
+    NonNegative,
+    Positive,
+    Probability,
+    RunConfig,
+    execution,
+    neutral,
+)
+from glue_mva.optim.registry import get_optimizer
+from glue_mva.tasks import get_task, known_rows
+
+Limit = Annotated[int, Field(ge=0, lt=2**31)]
+"""0 is no limit."""
+
+
+class ResolvedConfig(RunConfig):
+    """All inputs of one run, none of them `None`: what everything below the configuration takes, and what a record
+    keeps. Fields mean what they mean in `RunConfig`."""
+
+    lr: Positive
+    weight_decay: NonNegative
+    num_train_epochs: Epochs
+    max_steps: Limit = neutral(0)
+    """0 leaves it to the number of epochs."""
+    max_train_samples: Limit = neutral(0)
+    max_eval_samples: Limit = neutral(0)
+    train_batch_size: Count
+    warmup_ratio: Probability
+    max_grad_norm: NonNegative
+    max_length: Length
+    hidden_dropout: Dropout
+    attention_dropout: Dropout
+    classifier_dropout: Dropout
+    decay_all_parameters: bool
+    scale_targets: bool
+    sources: dict[str, str] = execution({})
+    """Field -> where its value came from: `given`, the recipe, or the paper's best value."""
+
+
+def resolve(config: RunConfig) -> ResolvedConfig:
+    """Fill in every value that is left to the recipe, and write what means the same in one way. Once per run: a
+    resolved config is returned as it is."""
+    if isinstance(config, ResolvedConfig):
+        return config
+    values, sources = dict(config), {}
+    for key, (value, origin) in RECIPES[config.recipe].for_run(config.task, config.optim).items():
+        sources[key] = "given" if values[key] is not None else origin
+        values[key] = value if values[key] is None else values[key]
+    constants = {k: list(v) if isinstance(v, tuple) else v for k, v in get_optimizer(config.optim).paper_args.items()}
+    for key in constants:
+        sources[f"optim_args.{key}"] = "given" if key in config.optim_args else "the paper's constant"
+    values["optim_args"] = {**constants, **config.optim_args}
+    values["max_steps"] = config.max_steps or 0
+    values["max_train_samples"] = _limit(config, config.max_train_samples, ("train",))
+    values["max_eval_samples"] = _limit(config, config.max_eval_samples, get_task(config.task).eval_splits)
+    values["holdout_seed"] = config.holdout_seed if config.holdout_fraction else 0
+    return ResolvedConfig(**values, sources=sources)
+
+
+def _limit(config: RunConfig, wanted: int | None, splits: tuple[str, ...]) -> int:
+    """0 for all rows, where it is known beforehand that there are no more."""
+    rows = [known_rows(config.data, config.task, split) for split in splits]
+    return 0 if wanted is None or all(n is not None and wanted >= n for n in rows) else wanted

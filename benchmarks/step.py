@@ -8,9 +8,7 @@ step reads and writes it, afterwards it does not.
 """
 
 import argparse
-import contextlib
 import math
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor
 
 from glue_mva import LaMAdam, LaProp, MAdam
+from glue_mva.machine import cpu_name
 
 BYTES = {"AdamW": 28, "LaProp": 28, "MaxVA": 44, "MaxVA, w = 1": 36}
 """Floor of a step in bytes per parameter: each tensor read once, each changed tensor written once."""
@@ -181,14 +180,6 @@ def measure(args: argparse.Namespace) -> str:
         )
     lines += ["", "Floor: ratio of the bytes that must move. GB/s: those bytes over the time."]
     return "\n".join(lines) + "\n"
-
-
-def cpu_name() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def main() -> None:

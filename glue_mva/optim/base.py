@@ -16,6 +16,7 @@ from glue_mva.optim import dispatch, maxva
 from glue_mva.optim.state import STATE_NAMES, Constants, Scalars, Slot, Tensors, compute_dtype, local, rows
 
 _OLD_DEFAULTS = {"amsgrad": False, "maximize": False, "foreach": None, "fused": None, "capturable": False}
+"""Flags that an old `state_dict` may lack."""
 
 
 def check_decay(name: str, value: Any, *, closed: bool = False) -> None:
@@ -84,7 +85,7 @@ class Base(Optimizer):
     # ---------------------------------------------------------------------------------------------------------- step
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step over all parameters that have a gradient.
 
         Args:
@@ -231,10 +232,14 @@ class Base(Optimizer):
 
         torch's own method casts state to the dtype of its parameter. So the state goes around it: a hook takes it out
         after all other hooks have seen it, and another puts it back before any of the hooks that run after loading.
+
+        Raises:
+            UsageError: another kind of optimizer saved it; nothing was changed.
         """
         saved: dict[str, Any] = {}
 
         def take_out(_: Optimizer, loading: dict[str, Any]) -> dict[str, Any]:
+            self._refuse_foreign(loading)
             saved.update(loading)
             return {**loading, "state": {}}
 
@@ -256,6 +261,16 @@ class Base(Optimizer):
         finally:
             before.remove()
             after.remove()
+
+    def _refuse_foreign(self, state_dict: dict[str, Any]) -> None:
+        needed = [name for name in self.defaults if name not in _OLD_DEFAULTS]
+        missing = [name for name in needed if any(name not in group for group in state_dict["param_groups"])]
+        if missing:
+            name = type(self).__name__
+            raise UsageError(
+                f"this state_dict is not {name}'s: it has no {', '.join(missing)}; load it into the class that saved "
+                f"it, or start {name} without it, from the model's weights"
+            )
 
     def _loaded(self, group: dict[str, Any], p: Tensor, name: str, value: Any) -> Any:
         if name == "step":

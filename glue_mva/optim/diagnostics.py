@@ -18,6 +18,11 @@ from glue_mva.optim.state import STATE_NAMES, Scalars, Tensors, compute_dtype, l
 _PIECE = 2**20
 
 
+def knows(optimizer: Optimizer) -> bool:
+    """Whether `average_step_size` can read the state of this optimizer: of the package's own and of AdamW."""
+    return isinstance(optimizer, Base) or type(optimizer) is AdamW
+
+
 @torch.no_grad()
 def average_step_size(optimizer: Optimizer) -> Tensor | None:
     """The paper's average step size (section 5), to be called right after `optimizer.step()`.
@@ -32,7 +37,7 @@ def average_step_size(optimizer: Optimizer) -> Tensor | None:
         0-dim float32 tensor; None for any other optimizer, and before the first step.
     """
     optimizer = _unwrap(optimizer)
-    if not isinstance(optimizer, (Base, AdamW)):
+    if not knows(optimizer):
         return None
     sums: list[Tensor] = []
     count = 0
@@ -52,7 +57,7 @@ def average_step_size(optimizer: Optimizer) -> Tensor | None:
             for step in steps:
                 sums.append(torch.linalg.vector_norm(step, 1).float())
                 count += step.numel()
-    return _mean(sums, count)
+    return _mean(sums, count) if count else None
 
 
 @torch.no_grad()
@@ -87,8 +92,9 @@ def beta_statistics(optimizer: Optimizer, grad_scale: Tensor | None = None) -> d
                 count += gamma.numel()
     if count == 0:
         return None
-    means = (_mean(sums, count) for sums in totals)
-    return dict(zip(("beta_mean", "beta_at_min", "beta_at_max"), means, strict=True))  # type: ignore[arg-type]
+    return {
+        name: _mean(sums, count) for name, sums in zip(("beta_mean", "beta_at_min", "beta_at_max"), totals, strict=True)
+    }
 
 
 def _gammas(optimizer: MaxVAOptimizer, group: dict[str, Any], p: Tensor, scale: Tensor | None) -> Iterator[Tensor]:
@@ -131,13 +137,11 @@ def _count(step: Tensor) -> float | Tensor:
     return step.item() if step.device.type == "cpu" else step
 
 
-def _mean(sums: list[Tensor], count: int) -> Tensor | None:
-    if count == 0:
-        return None
+def _mean(sums: list[Tensor], count: int) -> Tensor:
     device = sums[0].device
     return torch.stack([x.to(device) for x in sums]).sum() / count
 
 
-def _unwrap(optimizer: Any) -> Any:
+def _unwrap(optimizer: Optimizer) -> Optimizer:
     """The optimizer inside accelerate's wrapper."""
     return getattr(optimizer, "optimizer", optimizer)

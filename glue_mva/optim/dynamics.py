@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glue_mva.optim.diagnostics import average_step_size, beta_statistics
+from glue_mva.optim.diagnostics import average_step_size, beta_statistics, knows
 
 
 class StepProbe:
@@ -34,15 +34,15 @@ class StepProbe:
         if not self._is_due():
             return
         self._values = beta_statistics(optimizer) or {}
-        if not _is_known(optimizer):
+        if not knows(optimizer):
             self._before = [p.detach().clone() for p in _parameters(optimizer)]
 
     def _on_end(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if not self._is_due():
             return
-        if not _is_known(optimizer) and not self._before:
+        if not knows(optimizer) and not self._before:
             return  # measured already: torch calls the hooks twice where a subclass's step calls its parent's
-        step_size = average_step_size(optimizer) if _is_known(optimizer) else self._mean_change(optimizer)
+        step_size = average_step_size(optimizer) if knows(optimizer) else self._mean_change(optimizer)
         if step_size is not None:
             self._values["step_size"] = step_size
         self._before = []
@@ -57,10 +57,6 @@ class StepProbe:
                     total = total.to(parameter.device) + change.abs().sum(dtype=torch.float32)
                     count += change.numel()
         return total / count if count else None
-
-
-def _is_known(optimizer: torch.optim.Optimizer) -> bool:
-    return type(optimizer).__module__.startswith(("glue_mva.optim", "torch.optim.adamw"))
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -3,9 +3,12 @@
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glue_mva.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class OptimizerSpec:
     """Keyword arguments that make it fast and leave its result alone."""
 
     @property
-    def cls(self) -> type:
+    def cls(self) -> "type[Optimizer]":
         """The class; importing it imports torch."""
         return import_object(self.path)
 

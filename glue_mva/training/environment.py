@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from glue_mva.config.identity import model_identity, model_path
+from glue_mva.machine import cpu_name
 
 PACKAGES = ("glue-mva", "torch", "transformers", "accelerate", "datasets", "evaluate", "numpy", "scikit-learn", "scipy")
 
@@ -51,11 +52,7 @@ def device_name(device: str) -> str:
     """Name of the GPU, or model name of the CPU with its number of cores."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    model = platform.processor() or platform.machine()
-    if sys.platform == "linux":
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    return f"{model} ({os.cpu_count()} cores)" if device == "cpu" else device
+    return f"{cpu_name()} ({os.cpu_count()} cores)" if device == "cpu" else device
 
 
 def describe_model(name: str, model: PreTrainedModel) -> dict[str, Any]:

@@ -23,18 +23,25 @@ class Line(torch.nn.Module):
         return {"loss": (self.layer(x) - labels).square().mean()}
 
 
-def test_examples_run(tmp_path):
+def arguments(folder, **values):
+    """The arguments as printed, for a short run on a CPU that writes nothing."""
+    short = {"max_steps": 3, "report_to": [], "save_strategy": "no", "use_cpu": True, "disable_tqdm": True}
+    return TrainingArguments(folder, **{**values, **short})
+
+
+def test_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     model = Line()
     before = model.layer.weight.item()
     data = [{"x": torch.tensor([float(i)]), "labels": torch.tensor([2.0 * i])} for i in range(8)]
-    args = TrainingArguments(str(tmp_path), max_steps=3, report_to=[], save_strategy="no", use_cpu=True)
-    names = {"model": model, "data": data, "args": args, "Trainer": Trainer}
+    names = {"model": model, "data": data, "TrainingArguments": arguments, "Trainer": Trainer}
     plain, with_trainer = BLOCKS
     exec(plain, names)
     assert isinstance(names["optimizer"], MAdam)
-    exec(f"trainer = {with_trainer}", names)
+    exec(with_trainer, names)
     names["trainer"].train()
-    group = names["trainer"].optimizer.param_groups[0]
-    assert (group["beta2_max"], group["eps"]) == (0.98, 1e-6)
+    decayed, biases = names["trainer"].optimizer.param_groups
+    assert (decayed["beta2_max"], decayed["eps"], decayed["weight_decay"]) == (0.98, 1e-6, 0.1)
+    assert biases["weight_decay"] == 0.0
     assert type(names["trainer"].optimizer.optimizer) is MAdam
     assert model.layer.weight.item() != before

@@ -274,6 +274,19 @@ def test_old_state_dicts_load(cls):
     assert torch.equal(p, q)
 
 
+def test_a_state_dict_of_another_optimizer_is_refused_and_changes_nothing(cls):
+    (p,), (q,) = parameters((3,)), parameters((3,))
+    theirs, ours = torch.optim.AdamW([q]), cls([p], lr=0.1)
+    steps(theirs, [q])
+    steps(ours, [p])
+    before = copy.deepcopy(ours.state_dict())
+    second = "beta2" if cls is LaProp else "beta2_min, beta2_max"
+    with pytest.raises(UsageError, match=f"not {cls.__name__}'s: it has no beta1, {second}; load it into") as caught:
+        ours.load_state_dict(theirs.state_dict())
+    assert "\n" not in str(caught.value)
+    assert str(ours.state_dict()) == str(before)
+
+
 def test_mismatched_state_dict_is_refused_and_changes_nothing(cls):
     (p,) = parameters((3,))
     optimizer = cls([p])

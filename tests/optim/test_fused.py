@@ -126,6 +126,25 @@ def test_flags_choose_as_in_torch(monkeypatch):
     assert choose(fused=True, capturable=True) == "foreach"
 
 
+class SignOfGradient(MAdam):
+    """An update that only the for-loop knows."""
+
+    implementations = ("for-loop",)
+
+    @staticmethod
+    def update(x, by, c):
+        x.param.sub_(by.step_size * x.grad.sign())
+
+
+@pytest.mark.parametrize("flags", [{}, {"foreach": True}, {"fused": True}], ids=str)
+def test_an_update_that_the_kernels_do_not_know_is_stepped_by_itself(flags):
+    p = torch.nn.Parameter(torch.zeros(3))
+    optimizer = SignOfGradient([p], lr=0.5, beta1=0.0, **flags)
+    p.grad = torch.tensor([2.0, -3.0, 0.0])
+    optimizer.step()
+    assert p.tolist() == [-0.5, 0.5, 0.0]
+
+
 def test_temporary_memory_is_bounded():
     """4 million elements with state are 96 MB; a step in foreach adds less than 8."""
     p = torch.nn.Parameter(torch.zeros(4_000_000))

@@ -1,6 +1,7 @@
 """Statistics of the report: arrays in, numbers out. `docs/report.md` gives the formula and source of each."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,17 +124,26 @@ def seeds_needed(difference: float, deviation: float, *, paired: bool) -> float:
             return float(TTestPower().power(effect, n, ALPHA))
         return float(TTestIndPower().power(effect, n, ALPHA))
 
-    if effect > 10 or power(floor) >= POWER:
+    if effect > 10:  # beyond what statsmodels computes
         return floor
     if effect < 0.01:  # more than 100,000 seeds: the normal approximation is exact enough
         quantiles = sps.norm.ppf(1 - ALPHA / 2) + sps.norm.ppf(POWER)
         return math.ceil((1 if paired else 2) * (quantiles / effect) ** 2)
+    return smallest_n(power, floor, POWER)
+
+
+def smallest_n(power: Callable[[int], float], floor: int, wanted: float, limit: int = 200_000) -> float:
+    """The smallest n from `floor` on with power(n) >= wanted, where power rises with n; infinite beyond `limit`."""
+    if power(floor) >= wanted:
+        return floor
     low, high = floor, 2 * floor
-    while power(high) < POWER:
+    while power(high) < wanted:
         low, high = high, 2 * high
+        if low > limit:
+            return math.inf
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
+        low, high = (low, middle) if power(middle) >= wanted else (middle, high)
     return high
 
 

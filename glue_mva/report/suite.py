@@ -1,0 +1,171 @@
+"""Statistics over several tasks: arrays in, numbers out. `docs/report.md` gives the formula and source of each.
+
+A suite is one array of scores per task, seeds last: (..., seeds). Tasks are taken as they are, seeds as drawn at
+random: an interval says what other seeds could do on these tasks, not what other tasks could do.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats as sps
+
+from glue_mva.report.stats import ALPHA, LEVEL, POWER, smallest_n
+
+Floats = NDArray[np.float64]
+Suite = Sequence[Floats]
+
+RESAMPLES = 5_000
+FEWEST_TASKS, FEWEST_ROWS = 5, 3
+"""Friedman's test with fewer says nothing."""
+
+
+def mean_of_means(suite: Suite) -> Floats:
+    """Mean over tasks of the mean over seeds."""
+    return np.mean([scores.mean(axis=-1) for scores in suite], axis=0)
+
+
+def mean_of_medians(suite: Suite) -> Floats:
+    """Mean over tasks of the median over seeds: the average of a line of Table 3."""
+    return np.mean([np.median(scores, axis=-1) for scores in suite], axis=0)
+
+
+def interquartile_mean(suite: Suite) -> Floats:
+    """Mean of the middle half of all scores of all tasks (Agarwal et al. 2021, section 4.3)."""
+    return sps.trim_mean(np.concatenate(suite, axis=-1), 0.25, axis=-1)
+
+
+def probability_of_improvement(x: Suite, y: Suite) -> Floats:
+    """Mean over tasks of P(X > Y) + P(X = Y) / 2 for one seed of each (Agarwal et al. 2021, section 4.3)."""
+    shares = []
+    for a, b in zip(x, y, strict=True):
+        first, second = np.round(a, 8)[..., :, None], np.round(b, 8)[..., None, :]  # equal scores stay equal
+        shares.append(((first > second) + (first == second) / 2).mean(axis=(-2, -1)))
+    return np.mean(shares, axis=0)
+
+
+def bootstrap(statistic: Callable[..., Floats], *suites: Suite, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """The statistic of resampled suites, (resamples,): seeds are drawn with replacement within each task, and for each
+    suite on its own (the stratified bootstrap of Agarwal et al. 2021, section 4.2)."""
+    rng = np.random.default_rng(seed)
+    drawn = [[scores[rng.integers(len(scores), size=(resamples, len(scores)))] for scores in suite] for suite in suites]
+    return statistic(*drawn)
+
+
+class Estimate(NamedTuple):
+    """A statistic and its 95 % percentile interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def estimate(statistic: Callable[..., Floats], *suites: Suite) -> Estimate:
+    """A statistic with its bootstrap interval; NaN bounds where a task has one seed only."""
+    value = float(statistic(*suites))
+    if min(len(scores) for suite in suites for scores in suite) < 2:
+        return Estimate(value, math.nan, math.nan)
+    low, high = np.quantile(bootstrap(statistic, *suites), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, float(low), float(high))
+
+
+def bootstrap_error(statistic: Callable[..., Floats], *suites: Suite) -> float:
+    """Standard error of a statistic: its standard deviation over resamples; NaN where a task has one seed only."""
+    if min(len(scores) for suite in suites for scores in suite) < 2:
+        return math.nan
+    return float(bootstrap(statistic, *suites).std(ddof=1))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean over tasks of mean(a) - mean(b), with its t interval over seeds; NaN where a task has one seed only."""
+
+    value: float
+    error: float
+    """Standard error."""
+    freedom: float
+    """Degrees of freedom (Welch and Satterthwaite)."""
+    seeds: int
+    """Fewest seeds that a task has."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        if math.isnan(self.error) or self.error == 0:
+            return self.value + self.error, self.value + self.error
+        half = self.error * float(sps.t.ppf((1 + LEVEL) / 2, self.freedom))
+        return self.value - half, self.value + half
+
+    @property
+    def p(self) -> float:
+        """Two-sided t test of no difference."""
+        if self.error == 0:
+            return float(self.value == 0)
+        return float(2 * sps.t.sf(abs(self.value) / self.error, self.freedom))
+
+    def with_seeds(self, n: int) -> "Difference":
+        """The same difference and spread, seen with n seeds on every task."""
+        return Difference(self.value, self.error * math.sqrt(self.seeds / n),
+                          self.freedom * (n - 1) / (self.seeds - 1), n)  # fmt: skip
+
+
+def difference(a: Suite, b: Suite, paired: Sequence[bool]) -> Difference:
+    """Compare two suites of the same tasks.
+
+    Args:
+        paired: per task, whether both have the same seeds, in the same order.
+    """
+    gaps, parts = [], []  # parts: (variance, degrees of freedom) of independent terms of the sum of gaps
+    for x, y, same in zip(a, b, paired, strict=True):
+        gaps.append(x.mean() - y.mean())
+        parts += [_spread(x - y)] if same else [_spread(x), _spread(y)]
+    variances, freedoms = np.array(parts).T
+    total = variances.sum()
+    used = variances > 0
+    freedom = total**2 / (variances[used] ** 2 / freedoms[used]).sum() if total > 0 else math.nan
+    seeds = min(len(scores) for scores in (*a, *b))
+    return Difference(float(np.mean(gaps)), math.sqrt(total) / len(gaps), float(freedom), seeds)
+
+
+def _spread(values: Floats) -> tuple[float, float]:
+    """Variance of the mean, and its degrees of freedom."""
+    n = len(values)
+    return (values.var(ddof=1) / n, n - 1) if n > 1 else (math.nan, math.nan)
+
+
+def seeds_to_decide(found: Difference, margin: float) -> float:
+    """Seeds per optimizer and task with which the pair would probably (power 80 %) be told apart, or be seen to lie
+    within the margin, if the true difference and spread are those that were found. Infinite beyond 200,000."""
+    if math.isnan(found.error):
+        return math.nan
+
+    def power(n: int) -> float:
+        seen = found.with_seeds(n)
+        if seen.error == 0:
+            return 1.0
+        limit = float(sps.t.ppf(1 - ALPHA / 2, seen.freedom))
+        shift = seen.value / seen.error
+        shown = sps.nct.sf(limit, seen.freedom, abs(shift))
+        room = margin / seen.error - limit
+        within = sps.t.cdf(room - shift, seen.freedom) - sps.t.cdf(-room - shift, seen.freedom)
+        return float(max(shown, within))
+
+    return smallest_n(power, 2, POWER)
+
+
+def mean_ranks(medians: ArrayLike) -> Floats:
+    """(tasks, rows) -> mean rank of each row over tasks, 1 for the highest score; equals share their ranks."""
+    return sps.rankdata(-np.round(np.asarray(medians, dtype=float), 8), axis=1).mean(axis=0)
+
+
+def friedman_p(medians: ArrayLike) -> float:
+    """p of Friedman's test that all rows (tasks, rows) rank alike (Demsar 2006); NaN below 5 tasks or 3 rows."""
+    values = np.round(np.asarray(medians, dtype=float), 8)
+    tasks, rows = values.shape
+    if tasks < FEWEST_TASKS or rows < FEWEST_ROWS:
+        return math.nan
+    if (values == values[:, :1]).all():
+        return 1.0
+    return float(sps.friedmanchisquare(*values.T).pvalue)

@@ -1,0 +1,148 @@
+"""Statistics over tasks against rliable's and scipy's numbers, by hand, and by simulation."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as sps
+
+from glue_mva.report import suite
+
+# Scores (seeds, tasks) and what rliable 1.2.0 gives for them: `get_interval_estimates` with `aggregate_iqm`,
+# `aggregate_mean` (50,000 resamples) and `probability_of_improvement` (20,000). rliable pins libraries that do not go
+# with this package's, so its numbers stand here; two scores of X occur in Y too.
+X = [[87.81, 92.89, 80.74, 95.12, 63.16], [87.84, 93.03, 81.05, 94.96, 62.28], [87.74, 92.9, 77.77, 95.06, 62.3],
+     [87.73, 92.85, 79.78, 95.18, 65.05]]  # fmt: skip
+Y = [[87.69, 92.89, 78.43, 94.87, 63.98], [87.71, 92.83, 78.18, 95.06, 63.16], [87.6, 92.88, 78.94, 94.91, 63.16],
+     [87.74, 92.83, 78.97, 94.96, 64.69], [87.57, 93.05, 80.45, 94.96, 63.22]]  # fmt: skip
+RLIABLE_IQM = {"x": (87.133, 86.6, 87.295), "y": (86.65615385, 86.43230769, 86.93076923)}
+RLIABLE_MEAN = {"x": (83.762, 83.4235, 84.0875), "y": (83.6292, 83.4684, 83.81641)}
+RLIABLE_IMPROVEMENT = (0.695, 0.545, 0.84)
+
+
+def tasks(scores: list[list[float]]) -> list[np.ndarray]:
+    return list(np.array(scores).T)
+
+
+@pytest.mark.parametrize(("name", "scores"), [("x", X), ("y", Y)])
+def test_interquartile_mean_and_mean_are_rliables(name: str, scores: list) -> None:
+    for statistic, expected in ((suite.interquartile_mean, RLIABLE_IQM), (suite.mean_of_means, RLIABLE_MEAN)):
+        value, low, high = suite.estimate(statistic, tasks(scores))
+        assert value == pytest.approx(expected[name][0], abs=1e-8)
+        assert (low, high) == pytest.approx(expected[name][1:], abs=0.05)  # other random numbers
+
+
+def test_probability_of_improvement_is_rliables_and_scipys() -> None:
+    value, low, high = suite.estimate(suite.probability_of_improvement, tasks(X), tasks(Y))
+    assert value == pytest.approx(RLIABLE_IMPROVEMENT[0])
+    assert (low, high) == pytest.approx(RLIABLE_IMPROVEMENT[1:], abs=0.015)
+    shares = [sps.mannwhitneyu(a, b).statistic / (len(a) * len(b)) for a, b in zip(tasks(X), tasks(Y), strict=True)]
+    assert value == pytest.approx(np.mean(shares))
+
+
+def test_bootstrap_error_of_a_mean_is_scipys() -> None:
+    (scores,) = tasks([[v] for v in (70.0, 71.0, 75.0, 72.0)])
+    found = suite.bootstrap_error(suite.mean_of_means, [scores])
+    assert found == pytest.approx(scores.std() / 2, rel=0.03)  # exact; the bootstrap divides by n
+    expected = sps.bootstrap((scores,), np.mean, n_resamples=5000, rng=np.random.default_rng(1)).standard_error
+    assert found == pytest.approx(expected, rel=0.05)
+
+
+def test_resamples_are_stratified_by_task() -> None:
+    """With one seed's scores far from the others, every resample still has as many scores of each task."""
+    far = [np.array([0.0, 1.0]), np.array([100.0, 101.0])]
+    drawn = suite.bootstrap(suite.mean_of_means, far)
+    assert set(drawn) <= {50 + k / 4 for k in range(5)}
+
+
+def test_average_is_the_mean_of_the_medians() -> None:
+    assert suite.mean_of_medians(tasks(X)) == pytest.approx(np.mean([87.775, 92.895, 80.26, 95.09, 62.73]))
+
+
+def test_one_task_gives_the_usual_t_intervals() -> None:
+    a, b = np.array(X).T[2], np.array(Y).T[2]
+    welch = suite.difference([a], [b], [False])
+    test = sps.ttest_ind(a, b, equal_var=False)
+    assert welch.interval == pytest.approx(tuple(test.confidence_interval()))
+    assert welch.p == pytest.approx(test.pvalue)
+    paired = suite.difference([a], [b[:4]], [True])
+    test = sps.ttest_rel(a, b[:4])
+    assert paired.interval == pytest.approx(tuple(test.confidence_interval()))
+    assert (paired.p, paired.freedom, paired.seeds) == pytest.approx((test.pvalue, 3, 4))
+
+
+def test_tasks_that_vary_alike_add_up_their_degrees_of_freedom() -> None:
+    values = np.array([-1.0, 0.0, 1.0, 2.0])
+    found = suite.difference([values + 1, values + 3], [0 * values, 0 * values], [True, True])
+    assert (found.value, found.freedom) == pytest.approx((2.5, 6))
+    assert found.error == pytest.approx(values.std(ddof=1) / 2 / math.sqrt(2))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_intervals_over_tasks_cover_the_true_difference(paired: bool) -> None:
+    """Eight tasks as unlike as GLUE's, four seeds: 95 of 100 intervals hold the truth, 0.3."""
+    rng = np.random.default_rng(0)
+    spread = np.array([0.08, 0.1, 0.06, 1.3, 0.2, 0.5, 1.6, 0.15])
+    held = 0
+    for _ in range(1500):
+        scores = rng.normal(0, spread[:, None, None], (8, 2, 4))
+        low, high = suite.difference(list(scores[:, 0] + 0.3), list(scores[:, 1]), [paired] * 8).interval
+        held += low < 0.3 < high
+    assert 0.935 < held / 1500 < 0.975
+
+
+def test_equal_scores_differ_by_nothing() -> None:
+    found = suite.difference(tasks(X), tasks(X), [True] * 5)
+    assert (found.value, *found.interval, found.p) == (0, 0, 0, 1)
+    assert suite.estimate(suite.probability_of_improvement, tasks(X), tasks(X)).value == 0.5
+
+
+def test_one_seed_gives_values_without_intervals() -> None:
+    x, y = tasks(X[:1]), tasks(Y[:1])
+    found = suite.difference(x, y, [True] * 5)
+    assert found.value == pytest.approx(np.mean(np.array(X[0]) - np.array(Y[0])))
+    assert np.isnan([*found.interval, found.p, suite.seeds_to_decide(found, 0.5)]).all()
+    assert np.isnan(suite.estimate(suite.interquartile_mean, x)[1:]).all()
+    assert math.isnan(suite.bootstrap_error(suite.mean_of_medians, x))
+
+
+def simulated_power(value: float, error: float, n: int, margin: float) -> tuple[float, float]:
+    """How often n pairs on one task show a difference, and lie within the margin with their whole interval."""
+    rng = np.random.default_rng(1)
+    draws = rng.normal(value, error * 2, (20_000, n))  # `error` was that of four pairs
+    half = sps.t.ppf(0.975, n - 1) * draws.std(axis=1, ddof=1) / math.sqrt(n)
+    mean = draws.mean(axis=1)
+    return float((np.abs(mean) > half).mean()), float(((mean - half > -margin) & (mean + half < margin)).mean())
+
+
+@pytest.mark.parametrize(("value", "error", "by"), [(0.6, 0.4, "difference"), (0.05, 0.4, "margin")])
+def test_seeds_to_decide_have_the_power_that_is_promised(value: float, error: float, by: str) -> None:
+    found = suite.Difference(value, error, freedom=3, seeds=4)
+    n = int(suite.seeds_to_decide(found, margin=0.5))
+    shown, within = simulated_power(value, error, n, 0.5)
+    assert (shown if by == "difference" else within) == pytest.approx(0.8, abs=0.03)
+    assert max(simulated_power(value, error, n - 2, 0.5)) < 0.8
+
+
+def test_seeds_to_decide_at_the_ends() -> None:
+    assert suite.seeds_to_decide(suite.Difference(0.5, 0.4, 3, 4), margin=0.5) < math.inf  # by the difference
+    assert suite.seeds_to_decide(suite.Difference(5.0, 0.1, 3, 4), margin=0.5) == 2
+    assert suite.seeds_to_decide(suite.Difference(0.0, 0.4, 3, 4), margin=0.0) == math.inf
+    assert suite.seeds_to_decide(suite.Difference(0.3, 0.0, math.nan, 4), margin=0.5) == 2
+
+
+def test_ranks_share_ties() -> None:
+    medians = [[90.0, 91.0, 91.0], [70.0, 72.0, 71.0]]
+    assert suite.mean_ranks(medians).tolist() == [3.0, 1.25, 1.75]
+
+
+def test_friedman_by_hand_and_where_it_says_nothing() -> None:
+    # Five tasks, three rows, always the same order: chi2 = 12 / (5 * 3 * 4) * (5^2 + 10^2 + 15^2) - 3 * 5 * 4 = 10.
+    same = [[3.0, 2.0, 1.0]] * 5
+    assert suite.friedman_p(same) == pytest.approx(sps.chi2.sf(10, 2))
+    orders = [list(order) for order in itertools.permutations([1.0, 2.0, 3.0])]
+    assert suite.friedman_p(orders) == pytest.approx(1.0)
+    assert suite.friedman_p([[1.0, 1.0, 1.0]] * 5) == 1.0
+    assert math.isnan(suite.friedman_p(same[:4]))
+    assert math.isnan(suite.friedman_p(np.array(same)[:, :2]))

@@ -9,6 +9,7 @@ from glue_mva.cli import run as run_commands
 from glue_mva.cli.exit_codes import EXIT_FAILED, EXIT_REFUSED
 from glue_mva.cli.report import report
 from glue_mva.cli.simulate import app as simulate_app
+from glue_mva.cli.submit import submit
 from glue_mva.cli.sweep import plan, status, sweep
 from glue_mva.errors import UsageError
 
@@ -29,6 +30,7 @@ app.command()(sweep)
 app.command()(plan)
 app.command()(status)
 app.command()(report)
+app.command()(submit)
 app.add_typer(simulate_app, name="simulate")
 
 

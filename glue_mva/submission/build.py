@@ -1,0 +1,140 @@
+"""Final runs of a study -> the files of a submission: which run predicts each task, and what is missing and why."""
+
+import zipfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from glue_mva.errors import UsageError, nearest
+from glue_mva.record import PREDICTIONS_FILE
+from glue_mva.report.aggregate import Study
+from glue_mva.submission.archive import official_rows
+from glue_mva.submission.files import FILES, MAJORITY_CLASS, TestFile, majority_values, to_values
+from glue_mva.tasks import TASKS, get_task
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The run that stands for a task: the one with the best dev score of the final runs."""
+
+    task: str
+    row: str
+    """Label of the table's row."""
+    run_id: str
+    folder: Path
+    seed: int
+    score: float
+    """Dev score x 100, on which the run was chosen."""
+    among: int
+    """Final runs that it was chosen from."""
+    partial: bool
+    """Whether it was trained or scored on a part of the official rows."""
+
+
+@dataclass
+class Submission:
+    """What can be submitted, and what cannot."""
+
+    values: dict[str, list[str]] = field(default_factory=dict)
+    """File name -> one value per row."""
+    choices: dict[str, Choice] = field(default_factory=dict)
+    """Task -> run."""
+    constant: list[str] = field(default_factory=list)
+    """Tasks that were filled with their most frequent class."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """File name -> why it is not there."""
+
+    def reasons(self) -> str:
+        """All that is missing, in one line; files of the same reason together."""
+        names: dict[str, list[str]] = {}
+        for name, reason in self.missing.items():
+            names.setdefault(reason, []).append(name)
+        return "; ".join(f"{', '.join(group)}: {reason}" for reason, group in names.items())
+
+
+def choose(study: Study, task: str, row: str | None = None) -> Choice | None:
+    """The final run of a task with the best dev score; of equals, the first in the order of the table.
+
+    Args:
+        row: name or label of the only row of the table to look at.
+
+    Raises:
+        UsageError: no such row.
+    """
+    rows = [r for r in study.rows if row is None or row in (r.name, r.label)]
+    if not rows:
+        raise UsageError(f"no row {row!r} in these runs{nearest(str(row), [r.name for r in study.rows])}")
+    final = [study.final(task, r.name).assign(label=r.label) for r in rows]
+    usable = pd.concat([part[(part["status"] == "ok") & part["score"].notna()] for part in final])
+    if usable.empty:
+        return None
+    best: Any = usable.iloc[int(usable["score"].to_numpy().argmax())]
+    return Choice(task, best["label"], best["run_id"], Path(best["folder"]), int(best["seed"]), float(best["score"]),
+                  len(usable), bool(best["partial"]))  # fmt: skip
+
+
+def build_submission(
+    study: Study, *, row: str | None = None, majority: Collection[str] = (), rows: Mapping[str, int] | None = None
+) -> Submission:
+    """Every file that the final runs of a study can fill.
+
+    Args:
+        row: only runs of this row of the table.
+        majority: tasks that get their most frequent class in every row, whatever runs there are.
+        rows: file name -> rows that it must have, where they are not the official ones.
+
+    Raises:
+        UsageError: no such row, or a task whose most frequent class is not known.
+    """
+    wanted, constant = rows or official_rows(), _constant_tasks(majority)
+    made = Submission()
+    for file in FILES.values():
+        task = file.trained_as
+        if task in constant:
+            made.values[file.name] = majority_values(file, wanted[file.name])
+            made.constant.append(task)
+            continue
+        choice = made.choices.get(task) or choose(study, task, row)
+        if choice is None:
+            made.missing[file.name] = f"no finished final run of {TASKS[task].title}"
+            continue
+        made.choices[task] = choice
+        try:
+            values = to_values(file, _test_outputs(file, choice))
+        except ValueError as error:
+            made.missing[file.name] = str(error)
+            continue
+        if len(values) == wanted[file.name]:
+            made.values[file.name] = values
+        else:
+            made.missing[file.name] = f"{len(values):,} rows where {wanted[file.name]:,} belong"
+    return made
+
+
+def _constant_tasks(names: Collection[str]) -> list[str]:
+    tasks = [get_task(name).name for name in names]
+    if unknown := [task for task in tasks if task not in MAJORITY_CLASS]:
+        raise UsageError(f"--majority {unknown[0]}: its most frequent class is not known here; known for "
+                         f"{', '.join(MAJORITY_CLASS)}")  # fmt: skip
+    return tasks
+
+
+def _test_outputs(file: TestFile, choice: Choice) -> np.ndarray:
+    """Outputs of the best epoch on a test set, (rows, classes) or (rows,).
+
+    Raises:
+        ValueError: the run has none, or its file is damaged; says what to do.
+    """
+    path = choice.folder / PREDICTIONS_FILE
+    again = f"run {choice.run_id} again with --predict-test --force"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if f"{file.stored_as}/best" in arrays:
+                return arrays[f"{file.stored_as}/best"]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        raise ValueError(f"{path} cannot be read: {again}") from None
+    raise ValueError(f"no test predictions: {again}")

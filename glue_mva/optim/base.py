@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from glue_mva.errors import UsageError
-from glue_mva.optim import dispatch, maxva
+from glue_mva.optim import dispatch, maxva, selfcheck
 from glue_mva.optim.state import STATE_NAMES, Constants, Scalars, Slot, Tensors, compute_dtype, local, rows
 
 _OLD_DEFAULTS = {"amsgrad": False, "maximize": False, "foreach": None, "fused": None, "capturable": False}
@@ -143,6 +143,15 @@ class Base(Optimizer):
         on_device = group["capturable"] or (group["fused"] and p.device.type == "cuda")
         return p.device if on_device else torch.device("cpu")
 
+    def implementation_for(self, group: dict[str, Any], params: list[Tensor]) -> str:
+        """The one of `dispatch.ALL` that is chosen for a group, if it knows the update and proved itself here."""
+        name = dispatch.choose(group, params)
+        if name not in self.implementations:
+            return "for-loop"
+        while name != "for-loop" and not selfcheck.sound(name, type(self), group["amsgrad"], params):
+            name = selfcheck.INSTEAD[name]
+        return name
+
     def _step_group(
         self,
         group: dict[str, Any],
@@ -152,9 +161,7 @@ class Base(Optimizer):
         states: list[list[Tensor | None]],
     ) -> None:
         """One step of the parameters of a group, all of which have a gradient."""
-        name = dispatch.choose(group, params)
-        if name not in self.implementations:
-            name = "for-loop"
+        name = self.implementation_for(group, params)
         grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)  # by GradScaler
         if name != "cuda" and not _unscale_(grads, grad_scale, found_inf):
             return

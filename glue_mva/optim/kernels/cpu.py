@@ -1,27 +1,21 @@
-"""The fused implementation on CPU: one pass over memory in C, compiled at first use with the system's compiler.
+"""The fused implementation on CPU: one pass over memory in C, compiled at first use (see `glue_mva.native`).
 
-Installing the package compiles nothing. The library goes to a cache directory of the user, under a name made of the
-source, the compiler and the CPU. It gives the same bits as the other implementations, so nothing depends on whether
-there is a compiler, apart from time.
+It gives the same bits as the other implementations, so nothing depends on whether there is a compiler, apart from time.
 """
 
 import array
 import ctypes
 import functools
-import hashlib
 import itertools
 import logging
 import os
-import platform
-import shutil
 import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
-from glue_mva.machine import cpu_info
+from glue_mva import native
 from glue_mva.optim.kernels import foreach
 from glue_mva.optim.state import Constants, Scalars, Slot, Tensors, chunks, flat
 
@@ -29,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 WORTH_COMPILING = 10**8
 """Elements that a process steps before compiling (half a second) pays; a library in the cache is used at once."""
-_FLAGS = ("-O3", "-std=c11", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
 _LAYOUT = (
     f"-DTENSOR_FIELDS={', *restrict '.join(Tensors._fields)}",
     f"-DSCALAR_FIELDS={', '.join(Scalars._fields)}",
@@ -113,8 +106,6 @@ def _pool(pid: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix=f"glue-mva-{pid}")
 
 
-# ------------------------------------------------------------------------------------------------------ compilation
-
 _loaded: dict[str, ctypes.CDLL | None] = {}
 
 
@@ -122,12 +113,9 @@ def _library(*, compile_now: bool) -> ctypes.CDLL | None:
     """The kernel, from this process, the cache or the compiler; None where it cannot be had (or not yet)."""
     if "library" not in _loaded:
         try:
-            path = _path()
-            if not path.exists():
-                if not compile_now:
-                    return None
-                _compile(path)
-            library = ctypes.CDLL(str(path))
+            library = native.load(_SOURCE, _LAYOUT, compile_now=compile_now)
+            if library is None:
+                return None
             library.step.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 3 + [ctypes.c_int]
             library.step.restype = None
             _loaded["library"] = library
@@ -135,39 +123,3 @@ def _library(*, compile_now: bool) -> ctypes.CDLL | None:
             logger.debug("no fused CPU kernel, using the foreach implementation: %s", error)
             _loaded["library"] = None
     return _loaded["library"]
-
-
-def _compiler() -> str:
-    for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
-        found = shutil.which(name) if name else None
-        if found:
-            return found
-    raise OSError("no C compiler found (CC, cc, gcc, clang)")
-
-
-def _path() -> Path:
-    """Where the library for this source, compiler and CPU lies or will lie."""
-    compiler = Path(_compiler()).resolve()
-    stat = compiler.stat()
-    cpu = [cpu_info().get(name, "") for name in ("model name", "flags", "Features", "CPU part")]  # -march=native
-    identity = [str(compiler), str(stat.st_size), str(stat.st_mtime_ns), *_FLAGS, *_LAYOUT, platform.machine(), *cpu]
-    digest = hashlib.sha256("\0".join(identity).encode() + _SOURCE.read_bytes()).hexdigest()[:16]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "glue-mva" / f"cpu-{digest}.so"
-
-
-def _compile(path: Path) -> None:
-    """Compiles to a file of its own and renames it, so that processes that do the same at once do not meet."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".so", dir=path.parent)
-    os.close(handle)
-    try:
-        for native in (["-march=native"], []):
-            command = [_compiler(), *_FLAGS, *_LAYOUT, *native, "-o", name, str(_SOURCE), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-            if done.returncode == 0:
-                Path(name).replace(path)
-                return
-        raise OSError(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
-    finally:
-        Path(name).unlink(missing_ok=True)

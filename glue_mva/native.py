@@ -1,0 +1,87 @@
+"""C sources of the package, compiled at first use with the system's compiler. Installing the package compiles nothing.
+
+A library goes to the user's cache under a name made of its source, the compiler and the CPU, so what lies there fits.
+Loads nothing but the standard library.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from glue_mva.machine import cpu_info
+
+FLAGS = ("-O3", "-std=c11", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
+"""Every operation is rounded on its own, as torch rounds it."""
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/glue-mva`, or `~/.cache/glue-mva`; made by whoever writes there."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glue-mva"
+
+
+def compiler() -> str:
+    """Path of a C compiler: of `$CC`, else of cc, gcc or clang.
+
+    Raises:
+        OSError: there is none.
+    """
+    for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
+        found = shutil.which(name) if name else None
+        if found:
+            return found
+    raise OSError("no C compiler found (CC, cc, gcc, clang)")
+
+
+def library_path(source: Path, defines: Sequence[str] = ()) -> Path:
+    """Where the library of a source lies or will lie.
+
+    Args:
+        source: the C file.
+        defines: further options of the compiler (`-DNAME=...`).
+
+    Raises:
+        OSError: there is no compiler.
+    """
+    tool = Path(compiler()).resolve()
+    stat = tool.stat()
+    cpu = [cpu_info().get(name, "") for name in ("model name", "flags", "Features", "CPU part")]  # -march=native
+    parts = [str(tool), str(stat.st_size), str(stat.st_mtime_ns), *FLAGS, *defines, platform.machine(), *cpu]
+    digest = hashlib.sha256("\0".join(parts).encode() + source.read_bytes()).hexdigest()[:16]
+    return cache_folder() / f"{source.stem}-{digest}.so"
+
+
+def load(source: Path, defines: Sequence[str] = (), *, compile_now: bool = True) -> ctypes.CDLL | None:
+    """The library of a source, from the cache or the compiler; None where it is not in the cache and not `compile_now`.
+
+    Raises:
+        OSError, subprocess.SubprocessError: no compiler, it failed, or the cache cannot be written.
+    """
+    path = library_path(source, defines)
+    if not path.exists():
+        if not compile_now:
+            return None
+        _compile(source, defines, path)
+    return ctypes.CDLL(str(path))
+
+
+def _compile(source: Path, defines: Sequence[str], path: Path) -> None:
+    """Compiles to a file of its own and renames it, so that processes that do the same at once do not meet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(suffix=".so", dir=path.parent)
+    os.close(handle)
+    try:
+        for native in (["-march=native"], []):
+            command = [compiler(), *FLAGS, *defines, *native, "-o", name, str(source), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            if done.returncode == 0:
+                Path(name).replace(path)
+                return
+        raise OSError(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
+    finally:
+        Path(name).unlink(missing_ok=True)

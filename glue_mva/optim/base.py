@@ -270,7 +270,8 @@ class Base(Optimizer):
             after.remove()
 
     def _refuse_foreign(self, state_dict: dict[str, Any]) -> None:
-        needed = [name for name in self.defaults if name not in _OLD_DEFAULTS]
+        group_keys = self.param_groups[0]  # `defaults` has a further one once torch has loaded something
+        needed = [name for name in self.defaults if name in group_keys and name not in _OLD_DEFAULTS]
         missing = [name for name in needed if any(name not in group for group in state_dict["param_groups"])]
         if missing:
             name = type(self).__name__

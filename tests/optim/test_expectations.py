@@ -287,6 +287,16 @@ def test_a_state_dict_of_another_optimizer_is_refused_and_changes_nothing(cls):
     assert str(ours.state_dict()) == str(before)
 
 
+def test_a_state_dict_can_be_loaded_again_and_again(cls):
+    """accelerate loads one when it prepares an optimizer, and the Trainer another when it resumes."""
+    (p,), (q,) = parameters((3,)), parameters((3,))
+    source, target = cls([p], lr=0.1), cls([q], lr=0.1)
+    for seed in (0, 1):
+        steps(source, [p], seed=seed)
+        target.load_state_dict(source.state_dict())
+    assert str(target.state_dict()) == str(source.state_dict())
+
+
 def test_mismatched_state_dict_is_refused_and_changes_nothing(cls):
     (p,) = parameters((3,))
     optimizer = cls([p])

@@ -47,13 +47,15 @@ class PaperRecipe(Recipe):
 RECIPES: dict[str, Recipe] = {
     "paper": PaperRecipe(
         "recipe paper (section 5.3; fairseq's RoBERTa recipe for GLUE)",
-        {"num_train_epochs": float(paper.NUM_TRAIN_EPOCHS), "max_grad_norm": 0.0, "max_length": 512,
+        {"num_train_epochs": float(paper.NUM_TRAIN_EPOCHS), "lr_scheduler": "linear", "max_grad_norm": 0.0,
+         "max_length": 512,
          "hidden_dropout": 0.1, "attention_dropout": 0.1, "classifier_dropout": 0.0, "decay_all_parameters": True,
          "scale_targets": True},
     ),
     "hf": Recipe(
         "recipe hf (defaults of Hugging Face's run_glue example)",
-        {"num_train_epochs": 3.0, "max_grad_norm": 1.0, "max_length": 128, "hidden_dropout": "checkpoint",
+        {"num_train_epochs": 3.0, "lr_scheduler": "linear", "max_grad_norm": 1.0, "max_length": 128,
+         "hidden_dropout": "checkpoint",
          "attention_dropout": "checkpoint", "classifier_dropout": "checkpoint", "decay_all_parameters": False,
          "scale_targets": False, "lr": 5e-5, "weight_decay": 0.0, "train_batch_size": 8, "warmup_ratio": 0.0},
     ),

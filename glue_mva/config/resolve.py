@@ -10,6 +10,7 @@ from glue_mva.config.run import (
     Dropout,
     Epochs,
     Length,
+    LrScheduler,
     NonNegative,
     Positive,
     Probability,
@@ -37,6 +38,7 @@ class ResolvedConfig(RunConfig):
     max_eval_samples: Limit = neutral(0)
     train_batch_size: Count
     warmup_ratio: Probability
+    lr_scheduler: LrScheduler = neutral("linear")
     max_grad_norm: NonNegative
     max_length: Length
     hidden_dropout: Dropout

@@ -22,6 +22,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Dropout = Probability | Literal["checkpoint"]
 """`checkpoint` leaves it as the pretrained model has it."""
 
+LrScheduler = Literal["linear", "cosine", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"]
+"""Shapes of the learning rate over the updates, by the names of transformers' `get_scheduler`."""
+LayerDecay = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
 LONGEST_SHOWN = 100
 """Characters of a bad value that a message repeats."""
 
@@ -113,6 +117,13 @@ class RunConfig(Config):
     """Rows per update, over all devices and accumulation steps."""
     warmup_ratio: Probability | None = None
     """Share of the schedule that warms up linearly."""
+    lr_scheduler: LrScheduler | None = None
+    """What the learning rate does after the warmup: linear, cosine, polynomial, constant (without warmup),
+    constant_with_warmup or inverse_sqrt, as in transformers."""
+    layer_decay: LayerDecay = neutral(1.0)
+    """Factor on the learning rate for each layer further from the head (0.9 is common); 1 is off."""
+    early_stopping_patience: Annotated[int, Field(ge=0, lt=2**31)] = neutral(0)
+    """Stop after this many evaluations in a row without a better headline metric; 0 is off."""
     max_grad_norm: NonNegative | None = None
     """Gradient clipping by global norm; 0 is off."""
     max_length: Length | None = None

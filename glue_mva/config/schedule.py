@@ -11,10 +11,10 @@ from glue_mva.tasks import get_task
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warmup, then linear decay to 0; all counts are optimizer updates."""
+    """Linear warmup, then what `lr_scheduler` says; all counts are optimizer updates."""
 
     total_steps: int
-    """Update at which the learning rate reaches 0."""
+    """Update at which a decay to 0 gets there."""
     warmup_steps: int
     max_steps: int
     """Updates that are made. The paper's recipe stops after 10 epochs, on RTE before the decay is over."""

@@ -51,6 +51,7 @@ def training_arguments(
         output_dir=output,
         learning_rate=config.lr,
         weight_decay=config.weight_decay,
+        lr_scheduler_type=config.lr_scheduler,
         max_grad_norm=config.max_grad_norm,
         per_device_train_batch_size=device_batch_size(config),
         per_device_eval_batch_size=config.eval_batch_size,

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from glue_mva.training.results import best_evaluation
+
 
 class Stopwatch:
     """Seconds since it was made."""
@@ -74,6 +76,24 @@ class KeepBest(TrainerCallback):
         newest = kwargs.get("metrics", {}).get(self.metric)
         if newest is not None and math.isfinite(newest) and all(not newest <= value for value in values[:-1]):
             self.save()
+
+
+class StopEarly(TrainerCallback):
+    """End training after `patience` evaluations in a row without a better headline metric.
+
+    Looks at the history that the Trainer keeps and writes into checkpoints, so a resumed run stops where an
+    uninterrupted one does. (transformers' EarlyStoppingCallback wants the best weights loaded at the end, and warns at
+    every split that lacks the metric.)
+    """
+
+    def __init__(self, metric: str, patience: int) -> None:
+        self.metric = metric
+        self.patience = patience
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        values = [entry[self.metric] for entry in state.log_history if self.metric in entry]
+        if self.metric in kwargs.get("metrics", {}) and len(values) - 1 - best_evaluation(values) >= self.patience:
+            control.should_training_stop = True
 
 
 def last_checkpoint(folder: Path, world_size: int) -> Path | None:

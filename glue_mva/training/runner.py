@@ -30,6 +30,7 @@ from glue_mva.training import environment, results
 from glue_mva.training.arguments import device_batch_size, reporters, training_arguments
 from glue_mva.training.callbacks import (
     KeepBest,
+    StopEarly,
     StopOnDivergence,
     Stopwatch,
     TimedCheckpoint,
@@ -218,6 +219,7 @@ class _Run:
             optim=config.optim,
             optim_args=config.optim_args | ({"fused": True} if config.fused else {}),
             lr_schedule=self.schedule,
+            layer_decay=config.layer_decay,
             decay_all_parameters=config.decay_all_parameters,
             log_dynamics=arguments.logging_strategy == "steps",
             evaluation_folder=self.evaluations,
@@ -227,9 +229,11 @@ class _Run:
             from torch.utils.tensorboard import SummaryWriter
 
             trainer.add_callback(TensorBoardCallback(SummaryWriter(str(self.folder / "tensorboard"))))
+        logged_name = f"eval_{self.headline.replace('/', '_')}"
         if config.save_model:
-            logged_name = f"eval_{self.headline.replace('/', '_')}"
             trainer.add_callback(KeepBest(logged_name, lambda: self._save_model(trainer)))
+        if config.early_stopping_patience:
+            trainer.add_callback(StopEarly(logged_name, config.early_stopping_patience))
         return trainer
 
     def _compute_metrics(self, prediction: Any) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """`GlueTrainer`: a Hugging Face Trainer with any optimizer, the recipe's schedule, and curves of what it does."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import Trainer
-from transformers.optimization import get_linear_schedule_with_warmup
+from transformers.optimization import get_scheduler
 
 from glue_mva.config.schedule import Schedule
 from glue_mva.optim.dynamics import StepProbe
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import atomic_write
 from glue_mva.training.callbacks import Stopwatch
+from glue_mva.training.groups import layer_groups
 
 
 class GlueTrainer(Trainer):
@@ -28,8 +30,9 @@ class GlueTrainer(Trainer):
     Args:
         optim: name of the registry (`adam`, `laprop`, `madam`, `lamadam`), `pkg.module:Class`, or a class.
         optim_args: its keyword arguments; for a name of the registry they go over the paper's GLUE constants.
-        lr_schedule: linear warmup and decay that may end elsewhere than training does; `None` leaves the schedule to
-            `TrainingArguments`.
+        lr_schedule: warmup and decay, of the kind `TrainingArguments.lr_scheduler_type`, that may end elsewhere than
+            training does; `None` leaves the counts to `TrainingArguments` too.
+        layer_decay: factor on the learning rate for each layer further from the head.
         decay_all_parameters: weight decay on biases and normalisation weights too, as in the paper.
         log_dynamics: with the training loss, log `step_size` (the paper's average step size) and, for MaxVA
             optimizers, `beta_mean`, `beta_at_min` and `beta_at_max`. Costs nothing between two logged updates.
@@ -45,6 +48,7 @@ class GlueTrainer(Trainer):
         optim: str | type[torch.optim.Optimizer] = "lamadam",
         optim_args: Mapping[str, Any] | None = None,
         lr_schedule: Schedule | None = None,
+        layer_decay: float = 1.0,
         decay_all_parameters: bool = False,
         log_dynamics: bool = True,
         evaluation_folder: Path | None = None,
@@ -56,13 +60,16 @@ class GlueTrainer(Trainer):
         else:
             cls, arguments = optim, dict(optim_args or {})
         self.lr_schedule = lr_schedule
+        self.layer_decay = layer_decay
         self.decay_all_parameters = decay_all_parameters
         self.log_dynamics = log_dynamics
         self.evaluation_folder = evaluation_folder
         self.eval_seconds = 0.0
         self._probe: StepProbe | None = None
         super().__init__(*args, **{**kwargs, "compute_loss_func": mean_loss})
-        self.optimizer_cls_and_kwargs = (cls, {"lr": self.args.learning_rate, **arguments})
+        keywords = {"lr": self.args.learning_rate, **arguments}
+        self.optimizer_cls_and_kwargs = (cls, keywords)
+        self._make_optimizer: Callable[[Any], torch.optim.Optimizer] = functools.partial(cls, **keywords)
         self.model_accepts_loss_kwargs = False  # the loss is ours, whatever the model's forward would accept
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
@@ -71,6 +78,11 @@ class GlueTrainer(Trainer):
         return super().get_decay_parameter_names(model)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        network = model or self.model
+        if self.layer_decay != 1 and self.optimizer is None and network is not None:
+            decayed = set(self.get_decay_parameter_names(network))
+            groups = layer_groups(network, self.args.learning_rate, self.layer_decay, self.args.weight_decay, decayed)
+            self.optimizer = self._make_optimizer(groups)
         optimizer = super().create_optimizer(model)
         if self.log_dynamics and self._probe is None:
             self._probe = StepProbe(optimizer, self._next_step_is_logged)
@@ -79,8 +91,9 @@ class GlueTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         if self.lr_schedule is None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        total, warmup = self.lr_schedule.total_steps, self.lr_schedule.warmup_steps
-        self.lr_scheduler = get_linear_schedule_with_warmup(optimizer or self.optimizer, warmup, total)
+        plan = self.lr_schedule
+        stepped = optimizer or self.create_optimizer()
+        self.lr_scheduler = get_scheduler(self.args.lr_scheduler_type, stepped, plan.warmup_steps, plan.total_steps)
         return self.lr_scheduler
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:

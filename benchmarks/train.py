@@ -1,196 +1,263 @@
-"""Training speed beside the peers: examples per second of whole training steps, interleaved in one process.
+"""Training speed beside the best that the stock Trainer can do: examples per second, whole runs as users start them.
 
     python benchmarks/train.py --data ../shared/glue --out reports/speed/train-cpu.md
 
-Peers are Hugging Face's Trainer as run_glue sets it up (padded to 128, float32, AdamW), with dynamic padding, and with
-dynamic padding and `train_sampling_strategy="group_by_length"`. All train the same model on the same rows; the first
-two and ours on the same batches in the same order. Every contender makes `--steps` counted updates per round, in turn
-(the third 50, a whole group of its batches), after 10 that are not counted; the median over rounds is shown. The memory
-setting that `glue-mva` makes for its process is undone while a peer trains, so the first updates of our every round pay
-for memory that a run of thousands pays for once: that is what the uncounted ones are for.
+Every contender trains in processes of its own, which wait while the others train: a peer is Hugging Face's Trainer, ours
+is `glue_mva.run` with its recipe, curves and all. In every round each makes a number of updates, in turn; the median
+over rounds is shown. Two settings: one process with `--threads` threads, and as many processes with one thread each (as
+a sweep has them), whose speeds are added up. Then whole processes, from start to exit, one after the other.
+
+(c) sorts rows by length within groups of batches, longest first, so a round goes through all of a group. (a) and (b) make
+fewer updates, because they are slow.
 """
 
+import argparse
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
-import torch
-from common import add_out, make_parser, show
-from transformers import (
-    AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
-)
-
-from glue_mva import GlueTrainer, RunConfig
-from glue_mva.config.identity import model_path
-from glue_mva.config.resolve import resolve
-from glue_mva.data.encode import encode
-from glue_mva.data.load import load_task
-from glue_mva.models.dropout import use_cpu_dropout
-from glue_mva.models.load import load_tokenizer
-from glue_mva.models.memory import reuse_freed_memory
-from glue_mva.models.packing import PackedCollator
-from glue_mva.models.precision import resolve_precision
-from glue_mva.training import environment
-from glue_mva.training.runner import set_padding
+from common import add_out, make_parser
 
 WARM_UP = 10
-"""Updates of a round that are not counted."""
-MEGABATCH = 50
-"""Batches within which Hugging Face's grouping sorts rows by length, longest first: (c) must go through all of them.
-RTE has fewer rows, so its groups are shorter, and (c) is counted on parts of two."""
+"""Updates of a contender before its first round."""
+BATCH = {"rte": 16, "cola": 16, "sst2": 32}
+MEGABATCHES = {"rte": 38, "cola": 50, "sst2": 50}
+"""Batches within which the stock Trainer's grouping sorts rows: 50, or a quarter of an epoch."""
 PEERS = {
-    "a": "run_glue: padded to 128, float32, AdamW",
-    "b": "dynamic padding, float32, AdamW",
-    "c": "dynamic padding, grouped by length, float32, AdamW",
-    "ours": "glue-mva: no padding, precision auto, LaMAdam",
+    "a": "stock Trainer as run_glue sets it up: padded to 128, float32",
+    "b": "stock Trainer, bf16=True, padded to the longest of a batch",
+    "c": 'stock Trainer, bf16=True, train_sampling_strategy="group_by_length"',
 }
+OURS = {"adam": "`glue-mva run` with Adam", "lamadam": "`glue-mva run` with LaMAdam"}
 
 
-class StepTimes(TrainerCallback):
-    """Seconds and rows of each update."""
-
-    def __init__(self) -> None:
-        self.stamps: list[float] = []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.stamps.append(time.perf_counter())
+def updates(name: str, task: str, counted: int) -> int:
+    """Updates that a contender makes in a round."""
+    return {"a": 2, "b": 8, "c": MEGABATCHES[task]}.get(name, counted)
 
 
-def contender(name: str, task: str, data: str, model_name: str, batch: int, steps: int, folder: str) -> Trainer:
-    """A Trainer that is ready to train."""
-    config = resolve(RunConfig(task=task, optim="lamadam", data=data, model=model_name, max_length=128))
-    loaded, tokenizer = load_task(config), load_tokenizer(config)
-    rows = encode(loaded.train, loaded.task, tokenizer, 128, 0.2 if loaded.task.is_regression else 1.0)
-    set_seed(0)
+# ------------------------------------------------------------------------------------------- inside of a worker process
+
+
+def work(order: dict[str, Any]) -> None:
+    """Train as one contender, and pause until the parent process says how many updates to make."""
+    callbacks = [_pauses()] if order["pause"] else []
+    if order["name"] in PEERS:
+        stock(order, callbacks)
+        return
+    from glue_mva import RunConfig, run
+
+    run(
+        RunConfig(
+            task=order["task"],
+            optim=order["name"],
+            data=order["data"],
+            model=order["model"],
+            max_length=128,
+            max_steps=order["steps"],
+            output=order["folder"],
+        ),
+        callbacks,
+    )
+
+
+def stock(order: dict[str, Any], callbacks: list[Any]) -> None:
+    """The stock Trainer on the rows of a task, as a script around it would set it up."""
+    import torch
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
+
+    from glue_mva import RunConfig
+    from glue_mva.config.identity import model_path
+    from glue_mva.data.load import load_task
+
+    task, name, source = order["task"], order["name"], model_path(order["model"])
+    loaded = load_task(RunConfig(task=task, optim="adam", data=order["data"]))
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    columns = loaded.task.text
+
+    def tokenize(rows: dict[str, list[str]]) -> Any:
+        return tokenizer(*(rows[column] for column in columns), truncation=True, max_length=128)
+
+    train, dev = (
+        rows.map(tokenize, batched=True, remove_columns=[c for c in rows.column_names if c != "label"])
+        for rows in (loaded.train, next(iter(loaded.evaluation.values())))
+    )
+    set_seed(42)
     model = AutoModelForSequenceClassification.from_pretrained(
-        model_path(model_name), num_labels=loaded.task.num_labels, dtype=torch.float32
+        source, num_labels=loaded.task.num_labels, dtype=torch.float32
     )
-    ours, device = name == "ours", environment.device_type()
-    precision = resolve_precision("auto", device) if ours else "fp32"
     arguments = TrainingArguments(
-        f"{folder}/{name}",
-        max_steps=WARM_UP + (MEGABATCH if name == "c" else steps),
-        per_device_train_batch_size=batch,
-        learning_rate=1e-5,
-        report_to=[],
-        logging_steps=max(1, steps // 2),
-        save_strategy="no",
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        use_cpu=device == "cpu",
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
-        max_grad_norm=0.0 if ours else 1.0,
-        label_names=["labels"],
+        f"{order['folder']}/stock",
+        max_steps=order["steps"],
+        per_device_train_batch_size=BATCH[task],
+        learning_rate=2e-5,
+        optim="adamw_torch_fused",
+        bf16=name != "a",
         train_sampling_strategy="group_by_length" if name == "c" else "random",
-        length_column_name="length",
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
     )
-    if ours:
-        if device == "cpu":
-            use_cpu_dropout(model)
-        set_padding("auto", model)
-        trainer: Trainer = GlueTrainer(
-            model=model, args=arguments, train_dataset=rows, data_collator=PackedCollator(model), optim="lamadam"
-        )
-    else:
-        padding = "max_length" if name == "a" else "longest"
-        collator = DataCollatorWithPadding(tokenizer, padding=padding, max_length=128)
-        trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator)
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def speed(trainer: Trainer) -> float:
-    """Examples per second of one round."""
-    reuse_freed_memory(isinstance(trainer, GlueTrainer))
-    times = StepTimes()
-    trainer.add_callback(times)
-    trainer.optimizer, trainer.lr_scheduler = None, None
+    padding = "max_length" if name == "a" else "longest"
+    collator = DataCollatorWithPadding(tokenizer, padding=padding, max_length=128)
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=train, eval_dataset=dev, data_collator=collator, callbacks=callbacks
+    )
     trainer.train()
-    trainer.remove_callback(times)
-    counted = times.stamps[WARM_UP - 1 :]  # from the end of the last uncounted update
-    return trainer.args.per_device_train_batch_size * (len(counted) - 1) / (counted[-1] - counted[0])
+    trainer.evaluate()
 
 
-def limit(trainer: Trainer, rows: int) -> tuple[float, str]:
-    """Examples per second that this machine's matrix products and memory would allow, and how that is made up.
+def _pauses() -> Any:
+    from transformers import TrainerCallback
 
-    Operations: 6 per weight of linear layers and token (forward and backward), at the measured rate of a product of the
-    step's shape in the step's precision. Bytes: 36 per parameter (MaxVA once its weights are 1) over the measured
-    bandwidth of a copy.
-    """
-    model = trainer.model
-    tokens = float(trainer.train_dataset.lengths.mean()) * rows
-    linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
-    dtype = torch.bfloat16 if trainer.args.bf16 else torch.float32
-    hidden = model.config.hidden_size
-    a = torch.randn(max(16, int(tokens)), hidden, dtype=dtype)
-    b = torch.randn(hidden, 4 * hidden, dtype=dtype)
-    rate = 2 * a.shape[0] * b.numel() / median_seconds(lambda: a @ b)
-    source = torch.randn(30_000_000)
-    target = torch.empty_like(source)
-    bandwidth = 8 * source.numel() / median_seconds(lambda: target.copy_(source))
-    parameters = sum(p.numel() for p in model.parameters())
-    compute, memory = 6 * linear * tokens / rate, 36 * parameters / bandwidth
-    text = (
-        f"{1e3 * compute:.0f} ms of matrix products at {rate / 1e9:.0f} GFLOP/s + {1e3 * memory:.0f} ms of optimizer "
-        f"at {bandwidth / 1e9:.1f} GB/s"
-    )
-    return rows / (compute + memory), text
+    class Pauses(TrainerCallback):
+        """Ends a round before the first update that is not part of it, when the last one's point has been logged."""
+
+        pause_at = WARM_UP
+        started: tuple[float, float] | None = None
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step != self.pause_at:
+                return
+            if self.started:
+                print(json.dumps([now - then for now, then in zip(_clocks(), self.started, strict=True)]), file=_OUT)
+            else:
+                print("ready", file=_OUT)
+            _OUT.flush()
+            line = sys.stdin.readline()
+            if not line:
+                os._exit(0)
+            self.pause_at += int(line)
+            self.started = _clocks()
+
+    return Pauses()
 
 
-def median_seconds(work, repeats: int = 15) -> float:
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+# --------------------------------------------------------------------------------------------------- the parent process
+
+
+class Worker:
+    """A contender's process."""
+
+    def __init__(self, name: str, task: str, options: argparse.Namespace, threads: int, folder: str) -> None:
+        self.name, self.task = name, task
+        self.process = start(name, task, options, threads, folder, steps=2000, pause=True)
+
+    def ask(self, count: int) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> str:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"contender {self.name} on {self.task} ended early")
+        return line
+
+    def end(self) -> None:
+        self.process.communicate()
+
+
+def start(
+    name: str, task: str, options: argparse.Namespace, threads: int, folder: str, *, steps: int, pause: bool
+) -> subprocess.Popen[str]:
+    """The process of a contender. Ours gets the environment that `glue-mva run` sets for itself."""
+    order = {"name": name, "task": task, "data": options.data, "model": options.model, "folder": folder}
+    order |= {"steps": steps, "pause": pause}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    if name in OURS:
+        environment.setdefault("GOMP_SPINCOUNT", "2000")
+    command = [sys.executable, __file__, "--worker", json.dumps(order)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment)
+
+
+def rounds(
+    task: str, names: list[str], options: argparse.Namespace, threads: int, processes: int, say: Callable[[str], None]
+) -> dict[str, float]:
+    """Examples per second of every contender, all its processes together: medians over interleaved rounds."""
+    with tempfile.TemporaryDirectory() as folder:
+        workers = {
+            name: [Worker(name, task, options, threads, f"{folder}/{name}-{i}") for i in range(processes)]
+            for name in names
+        }
+        for group in workers.values():
+            for worker in group:
+                worker.answer()
+        rates: dict[str, list[float]] = {name: [] for name in names}
+        for number in range(options.rounds):
+            for name, group in workers.items():
+                count = updates(name, task, options.updates)
+                for worker in group:
+                    worker.ask(count)
+                seconds = [json.loads(worker.answer())[options.cpu_time] for worker in group]
+                rates[name].append(sum(BATCH[task] * count / s for s in seconds))
+            shown = ", ".join(f"{name} {rate[-1]:.1f}" for name, rate in rates.items())
+            say(f"{task}, {processes} x {threads} threads, round {number + 1}: {shown}")
+        for group in workers.values():
+            for worker in group:
+                worker.end()
+    return {name: statistics.median(rate) for name, rate in rates.items()}
+
+
+def whole(name: str, task: str, options: argparse.Namespace) -> float:
+    """Seconds of a whole process: start, data, `--whole` updates, evaluation, exit. What can be cached is."""
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = []
+        for _ in range(2):
+            before = time.perf_counter()
+            process = start(name, task, options, options.threads, folder, steps=options.whole, pause=False)
+            process.communicate()
+            seconds.append(time.perf_counter() - before)
+    return min(seconds)
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["--worker"]:
+        work(json.loads(sys.argv[2]))
+        return
     parser = make_parser(__doc__)
     parser.add_argument("--tasks", default="rte,cola,sst2")
-    parser.add_argument("--steps", type=int, default=12, help="counted updates per round")
+    parser.add_argument("--contenders", default=",".join((*PEERS, *OURS)))
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores to use")
+    parser.add_argument("--updates", type=int, default=40, help="updates of ours in a round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cpu-time", action="store_true", help="rate per CPU second, for a look on a busy machine")
     add_out(parser)
     options = parser.parse_args()
-    lines = [
-        f"Model {options.model}, {environment.device_name(environment.device_type())}, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}; median over {options.rounds} interleaved "
-        f"rounds of {options.steps} counted updates (of {MEGABATCH} for (c)). "
-        "Examples per second of whole training steps.",
-        "",
-        "| task | batch | (a) | (b) | (c) | glue-mva | over (a) | over (c) | limit | share of it |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    notes = [f"({name}) {text}." for name, text in PEERS.items() if name != "ours"]
-    with tempfile.TemporaryDirectory() as folder:
-        for task in options.tasks.split(","):
-            batch = 32 if task in ("sst2", "mnli", "qnli", "qqp") else 16
-            trainers = {n: contender(n, task, options.data, options.model, batch, options.steps, folder) for n in PEERS}
-            rounds: dict[str, list[float]] = {name: [] for name in PEERS}
-            for _ in range(options.rounds):
-                for name, trainer in trainers.items():
-                    rounds[name].append(speed(trainer))
-            rate = {name: statistics.median(rates) for name, rates in rounds.items()}
-            most, text = limit(trainers["ours"], batch)
-            lines.append(
-                f"| {task} | {batch} | {rate['a']:.1f} | {rate['b']:.1f} | {rate['c']:.1f} | {rate['ours']:.1f} | "
-                f"{rate['ours'] / rate['a']:.1f}x | {rate['ours'] / rate['c']:.1f}x | {most:.0f} | "
-                f"{100 * rate['ours'] / most:.0f} % |"
-            )
-            notes.append(f"Limit of {task}: {text}.")
-            print(lines[-1], flush=True)
-    show("Training speed", [*lines, "", *notes], options.out)
+    names = options.contenders.split(",")
+    begun = time.perf_counter()
 
+    def say(text: str) -> None:
+        print(f"[{time.perf_counter() - begun:4.0f} s] {text}", flush=True)
+
+    for processes, threads in ((1, options.threads), (options.threads, 1))[options.cpu_time :]:
+        for task in options.tasks.split(","):
+            rate = rounds(task, names, options, threads, processes, say)
+            best = max(rate[name] for name in names if name in PEERS)
+            say(f"{task}: " + ", ".join(f"{name} {r:.1f} ({r / best:.2f}x)" for name, r in rate.items()))
+
+
+_OUT = sys.stdout
 
 if __name__ == "__main__":
     main()

@@ -5,6 +5,7 @@ Loads nothing but the standard library.
 """
 
 import ctypes
+import functools
 import hashlib
 import os
 import platform
@@ -85,3 +86,21 @@ def _compile(source: Path, defines: Sequence[str], path: Path) -> None:
         raise OSError(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+@functools.cache
+def openmp_parallel() -> int | None:
+    """Address of `GOMP_parallel` in the OpenMP runtime that this process has loaded, torch's: a library that calls it
+    works on torch's threads, where one compiled with -fopenmp would bring a second runtime. None where there is none.
+    """
+    try:
+        paths = {line.split(maxsplit=5)[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    except OSError:
+        return None
+    for path in sorted(path for path in paths if Path(path).name.startswith(("libgomp", "libiomp5", "libomp"))):
+        try:
+            runtime = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+            return ctypes.cast(runtime.GOMP_parallel, ctypes.c_void_p).value
+        except (OSError, AttributeError):
+            continue
+    return None

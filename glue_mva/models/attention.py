@@ -40,7 +40,7 @@ class PackedLayout:
     """Where the sequences of a packed batch lie."""
 
     sizes: np.ndarray
-    """(B,) tokens of each sequence."""
+    """(B,) int32: tokens of each sequence."""
     offsets: Tensor
     """(2B + 1,) int32: where each sequence starts, then where each of B pieces of filler does, and T. Filler counts as
     sequences, because FlashAttention leaves rows that belong to none as it found them, in outputs and gradients."""
@@ -56,12 +56,17 @@ class PackedLayout:
         on_device = torch.from_numpy(offsets.astype(np.int32))
         if device.type == "cuda":
             on_device = on_device.pin_memory().to(device, non_blocking=True)
-        return cls(sizes, on_device, 1 << (longest - 1).bit_length())
+        return cls(sizes.astype(np.int32), on_device, 1 << (longest - 1).bit_length())
 
     @property
     def starts(self) -> Tensor:
         """(B,) position of each sequence's first token."""
         return self.offsets[: len(self.sizes)]
+
+    @cached_property
+    def tokens(self) -> int:
+        """Tokens of all sequences, filler not counted."""
+        return int(self.sizes.sum())
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

@@ -1,7 +1,8 @@
 """Batches without padding: sequences end to end as one row of tokens, through models that were made for padded ones.
 
-No model code changes: attention is `glue_mva.models.attention`, position ids restart with every sequence, and what the
-head reads as first tokens is gathered by hooks.
+Position ids restart with every sequence, attention is that of `glue_mva.models.attention` and all else the model's own
+code; or, on a CPU with a C compiler, the layers are those of `glue_mva.models.encoder`. What the head reads as first
+tokens is gathered by hooks.
 """
 
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from glue_mva.models.attention import PACKED, PackedLayout
+from glue_mva.models.encoder import use_packed_encoder
 from glue_mva.models.load import first_position
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
@@ -67,8 +69,15 @@ def _filled(values: np.ndarray, size: int, filler: int) -> Tensor:
     return torch.from_numpy(row)
 
 
-def use_packing(model: PreTrainedModel) -> None:
+def use_packing(model: PreTrainedModel, activations: torch.dtype | None = None) -> bool:
     """Make a model take the batches of `PackedCollator`, in place.
+
+    Args:
+        activations: on a CPU, their dtype: float32, or bfloat16 under autocast to it. The layers become those of
+            `glue_mva.models.encoder`, where these can be had. `None` keeps transformers' own.
+
+    Returns:
+        Whether the layers are those of `glue_mva.models.encoder`.
 
     Raises:
         ValueError: the family is not one of `FAMILIES`.
@@ -76,19 +85,24 @@ def use_packing(model: PreTrainedModel) -> None:
     if not can_pack(model):
         raise ValueError(f"packing is not verified for {model.config.model_type}; verified: {', '.join(FAMILIES)}")
     model.set_attn_implementation(PACKED)
-    hooks = _Hooks()
+    hooks = _Hooks(first_only=activations is not None and use_packed_encoder(model, activations))
     model.register_forward_pre_hook(hooks.read_layout, with_kwargs=True)
     base = model.base_model
     pooler = getattr(base, "pooler", None)
     if isinstance(pooler, nn.Module):
         pooler.register_forward_pre_hook(hooks.gather_input)
     base.register_forward_hook(hooks.gather_output)
+    return hooks.first_only
 
 
 class _Hooks:
     """The hooks of one model, and the layout of the batch that passes through."""
 
     layout: PackedLayout
+
+    def __init__(self, *, first_only: bool) -> None:
+        self.first_only = first_only
+        """Whether the layers give first tokens only."""
 
     def read_layout(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """`sequence_lengths` of the batch becomes the layout that every attention gets."""
@@ -107,5 +121,7 @@ class _Hooks:
         return output
 
     def _first_tokens(self, hidden: Tensor) -> Tensor:
-        """(1, T, hidden) -> (B, 1, hidden)."""
+        """(1, T, hidden), or (1, B, hidden) of first tokens already -> (B, 1, hidden)."""
+        if self.first_only:
+            return hidden[0][:, None]
         return hidden[0].index_select(0, self.layout.starts)[:, None]

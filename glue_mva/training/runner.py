@@ -24,7 +24,7 @@ from glue_mva.models.dropout import use_cpu_dropout
 from glue_mva.models.load import check_vocabulary, compile_encoder, load_model, load_tokenizer, longest_input
 from glue_mva.models.memory import reuse_freed_memory
 from glue_mva.models.packing import PackedCollator, can_pack, use_packing
-from glue_mva.models.precision import resolve_precision
+from glue_mva.models.precision import ACTIVATIONS, resolve_precision
 from glue_mva.record import RECORD_FILE, RecordError, RunRecord, read_record, write_predictions, write_record
 from glue_mva.training import environment, results
 from glue_mva.training.arguments import device_batch_size, reporters, training_arguments
@@ -119,7 +119,8 @@ def prepare(config: ResolvedConfig) -> Prepared:
     if device == "cpu":
         reuse_freed_memory()
         use_cpu_dropout(model)
-    padding = set_padding(config.padding, model)
+    own_layers = device == "cpu" and not config.compile
+    padding = set_padding(config.padding, model, ACTIVATIONS[precision] if own_layers else None)
     few_shapes = padding != "longest" and config.gradient_accumulation_steps == 1
     cuda_graphs = config.compile and device == "cuda" and few_shapes
     if config.compile:
@@ -315,8 +316,11 @@ class _Run:
             raise UsageError(f"cannot write the record in {str(self.folder)!r}: {error.strerror}") from error
 
 
-def set_padding(wanted: str, model: Any) -> str:
+def set_padding(wanted: str, model: Any, activations: torch.dtype | None = None) -> str:
     """Prepare a model for `none` (packed batches), `longest` or `max_length`, and say which it is.
+
+    Args:
+        activations: see `use_packing`.
 
     Raises:
         UsageError: `none` was asked for, but is not verified for this family.
@@ -325,7 +329,7 @@ def set_padding(wanted: str, model: Any) -> str:
         raise UsageError(f"padding none is not verified for {model.config.model_type}; take auto or longest")
     if wanted not in ("auto", "none") or not can_pack(model):
         return "longest" if wanted == "auto" else wanted
-    use_packing(model)
+    use_packing(model, activations)
     return "none"
 
 

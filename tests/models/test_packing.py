@@ -34,8 +34,9 @@ def padded(rows, pad_token_id):
     return {**batch, "attention_mask": torch.tensor(mask)}
 
 
+@pytest.mark.parametrize("layers", [None, torch.float32], ids=["torch", "compiled"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_training_is_padded_training(family, tiny_models):
+def test_packed_training_is_padded_training(family, layers, tiny_models):
     """50 updates in float32 without dropout: the losses agree to 1e-5."""
     torch.manual_seed(0)
     quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
@@ -43,7 +44,7 @@ def test_packed_training_is_padded_training(family, tiny_models):
         quiet = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}
     model = AutoModelForSequenceClassification.from_pretrained(tiny_models[family], num_labels=2, **quiet).train()
     packed = copy.deepcopy(model)
-    use_packing(packed)
+    assert use_packing(packed, layers) == (layers is not None)
     collate, rng = PackedCollator(packed), np.random.default_rng(0)
     optimizers = [torch.optim.AdamW(m.parameters(), lr=1e-3) for m in (model, packed)]
     for _ in range(50):
@@ -124,11 +125,12 @@ def test_one_compiled_graph_serves_every_layout():
     assert counter.frame_count == 1
 
 
-def test_the_first_token_of_each_sequence_reaches_the_head(tiny_models):
+@pytest.mark.parametrize("layers", [None, torch.float32], ids=["torch", "compiled"])
+def test_the_first_token_of_each_sequence_reaches_the_head(layers, tiny_models):
     """A batch says nothing of one row that depends on another."""
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(tiny_models["bert"]).eval()
-    use_packing(model)
+    use_packing(model, layers)
     collate, rows = PackedCollator(model), rows_of(np.random.default_rng(1), LENGTHS, types=True)
     together = model(**collate(rows)).logits
     alone = torch.cat([model(**collate([row])).logits for row in rows])

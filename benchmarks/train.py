@@ -2,13 +2,13 @@
 
     python benchmarks/train.py --data ../shared/glue --out reports/speed/train-cpu.md
 
-Every contender trains in processes of its own, which wait while the others train: a peer is Hugging Face's Trainer, ours
-is `glue_mva.run` with its recipe, curves and all. In every round each makes a number of updates, in turn; the median
-over rounds is shown. Two settings: one process with `--threads` threads, and as many processes with one thread each (as
-a sweep has them), whose speeds are added up. Then whole processes, from start to exit, one after the other.
+Every contender trains in processes of its own, which wait while the others train: a peer is Hugging Face's Trainer,
+ours is `glue_mva.run` with its recipe, curves and all. In every round each makes a number of updates, in turn; the
+median over rounds is shown. Two settings: one process with `--threads` threads, and as many processes with one thread
+each (as a sweep has them), whose speeds are added up. Then whole processes, from start to exit, one after the other.
 
-(c) sorts rows by length within groups of batches, longest first, so a round goes through all of a group. (a) and (b) make
-fewer updates, because they are slow.
+(c) sorts rows by length within groups of batches, longest first, so a round goes through all of a group. (a) and (b)
+make fewer updates, because they are slow.
 """
 
 import argparse
@@ -20,9 +20,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
-from common import add_out, make_parser
+from common import add_out, make_parser, show
+
+from glue_mva.machine import cpu_name
 
 WARM_UP = 10
 """Updates of a contender before its first round."""
@@ -81,10 +84,11 @@ def stock(order: dict[str, Any], callbacks: list[Any]) -> None:
 
     from glue_mva import RunConfig
     from glue_mva.config.identity import model_path
+    from glue_mva.config.resolve import resolve
     from glue_mva.data.load import load_task
 
     task, name, source = order["task"], order["name"], model_path(order["model"])
-    loaded = load_task(RunConfig(task=task, optim="adam", data=order["data"]))
+    loaded = load_task(resolve(RunConfig(task=task, optim="adam", data=order["data"])))
     tokenizer = AutoTokenizer.from_pretrained(source)
     columns = loaded.task.text
 
@@ -219,16 +223,28 @@ def rounds(
     return {name: statistics.median(rate) for name, rate in rates.items()}
 
 
-def whole(name: str, task: str, options: argparse.Namespace) -> float:
-    """Seconds of a whole process: start, data, `--whole` updates, evaluation, exit. What can be cached is."""
-    with tempfile.TemporaryDirectory() as folder:
-        seconds = []
+def whole_processes(options: argparse.Namespace, say: Callable[[str], None]) -> list[str]:
+    """A table of whole processes: start, data, `--whole` updates, evaluation, exit. What can be cached is."""
+    lines = [
+        "",
+        f"Whole processes of {options.whole} updates and an evaluation, {options.threads} threads, seconds from "
+        "start to exit (the faster of two):",
+        "",
+        "| task | (c) | lamadam | ratio |",
+        "|---|---|---|---|",
+    ]
+    for task in options.tasks.split(","):
+        seconds: dict[str, list[float]] = {"c": [], "lamadam": []}
         for _ in range(2):
-            before = time.perf_counter()
-            process = start(name, task, options, options.threads, folder, steps=options.whole, pause=False)
-            process.communicate()
-            seconds.append(time.perf_counter() - before)
-    return min(seconds)
+            for name, found in seconds.items():
+                with tempfile.TemporaryDirectory() as folder:
+                    before = time.perf_counter()
+                    start(name, task, options, options.threads, folder, steps=options.whole, pause=False).communicate()
+                    found.append(time.perf_counter() - before)
+        stock, ours = (min(found) for found in seconds.values())
+        lines.append(f"| {task} | {stock:.1f} | {ours:.1f} | {stock / ours:.2f}x |")
+        say(lines[-1])
+    return lines
 
 
 def main() -> None:
@@ -241,6 +257,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores to use")
     parser.add_argument("--updates", type=int, default=40, help="updates of ours in a round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--whole", type=int, default=150, help="updates of the whole processes; 0: none")
     parser.add_argument("--cpu-time", action="store_true", help="rate per CPU second, for a look on a busy machine")
     add_out(parser)
     options = parser.parse_args()
@@ -250,11 +267,28 @@ def main() -> None:
     def say(text: str) -> None:
         print(f"[{time.perf_counter() - begun:4.0f} s] {text}", flush=True)
 
-    for processes, threads in ((1, options.threads), (options.threads, 1))[options.cpu_time :]:
+    settings = ((1, options.threads), (options.threads, 1)) if options.threads > 1 else ((1, 1),)
+    peers, ours = ([name for name in names if name in kind] for kind in (PEERS, OURS))
+    lines = [
+        f"Model {options.model}, max length 128, {cpu_name()}, torch {version('torch')}; "
+        f"examples per second, median of {options.rounds} interleaved rounds.",
+        "",
+        f"| task | batch | processes x threads | best peer | {' | '.join(f'{n} / best peer' for n in ours)} | "
+        f"{' | '.join(names)} |",
+        "|" + "---|" * (4 + len(ours) + len(names)),
+    ]
+    for processes, threads in settings:
         for task in options.tasks.split(","):
             rate = rounds(task, names, options, threads, processes, say)
-            best = max(rate[name] for name in names if name in PEERS)
-            say(f"{task}: " + ", ".join(f"{name} {r:.1f} ({r / best:.2f}x)" for name, r in rate.items()))
+            best = max(rate[name] for name in peers)
+            ratios = " | ".join(f"**{rate[name] / best:.2f}x**" for name in ours)
+            rates = " | ".join(f"{rate[name]:.1f}" for name in names)
+            lines.append(f"| {task} | {BATCH[task]} | {processes} x {threads} | {best:.1f} | {ratios} | {rates} |")
+            say(lines[-1])
+    if options.whole:
+        lines += whole_processes(options, say)
+    lines += ["", *(f"({name}) {text}." for name, text in (PEERS | OURS).items() if name in names)]
+    show("Training speed", lines, options.out)
 
 
 _OUT = sys.stdout

@@ -1,0 +1,1 @@
+"""Training steps traced on a CUDA device of which only shapes, dtypes and devices exist."""

@@ -7,6 +7,7 @@ import typer
 
 from glue_mva.cli import run as run_commands
 from glue_mva.cli.exit_codes import EXIT_FAILED, EXIT_REFUSED
+from glue_mva.cli.optimizers import optimizers
 from glue_mva.cli.report import report
 from glue_mva.cli.simulate import app as simulate_app
 from glue_mva.cli.submit import submit
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(run_commands.run)
 app.command()(run_commands.recipes)
 app.command()(run_commands.tasks)
+app.command()(optimizers)
 app.command()(sweep)
 app.command()(plan)
 app.command()(status)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glue_mva import paper
-from glue_mva.optim.registry import OPTIMIZERS
+from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.tasks import get_task
 
 NEAREST_TASK = {"wnli": "rte", "ax": "mnli"}
@@ -22,6 +22,16 @@ class Recipe:
 
     def for_run(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
         """Field -> (value, where it comes from) for one task and optimizer."""
+        spec, values = get_optimizer(optim), self.for_task(task, optim)
+        for key, value in spec.defaults.items():
+            if callable(value):
+                values[key] = (value(values[key][0]), f"{spec.origin}, from Adam's {values[key][0]:g}")
+            else:
+                values[key] = (value, spec.origin)
+        return values
+
+    def for_task(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
+        """The same before the optimizer's own defaults: Adam's for an optimizer that the recipe does not know."""
         return {key: (value, self.title) for key, value in self.values.items()}
 
 
@@ -29,7 +39,7 @@ class Recipe:
 class PaperRecipe(Recipe):
     """The paper's recipe, whose batch, warmup, learning rate and weight decay differ from task to task."""
 
-    def for_run(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
+    def for_task(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
         column = NEAREST_TASK.get(task, task)
         note = f" ({get_task(task).title} is not in it: {get_task(column).title}'s)" if column != task else ""
         row = optim if optim in paper.BEST_HPARAMS else "adam"
@@ -41,7 +51,7 @@ class PaperRecipe(Recipe):
             "train_batch_size": (paper.TRAIN_BATCH_SIZE[column], self.title + note),
             "warmup_ratio": (paper.WARMUP_UPDATES[column] / paper.UPDATES[column], self.title + note),
         }
-        return super().for_run(task, optim) | per_task
+        return super().for_task(task, optim) | per_task
 
 
 RECIPES: dict[str, Recipe] = {

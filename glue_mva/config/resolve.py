@@ -59,9 +59,10 @@ def resolve(config: RunConfig) -> ResolvedConfig:
     for key, (value, origin) in RECIPES[config.recipe].for_run(config.task, config.optim).items():
         sources[key] = "given" if values[key] is not None else origin
         values[key] = value if values[key] is None else values[key]
-    constants = {k: list(v) if isinstance(v, tuple) else v for k, v in get_optimizer(config.optim).paper_args.items()}
+    spec = get_optimizer(config.optim)
+    constants = {k: list(v) if isinstance(v, tuple) else v for k, v in spec.constants.items()}
     for key in constants:
-        sources[f"optim_args.{key}"] = "given" if key in config.optim_args else "the paper's constant"
+        sources[f"optim_args.{key}"] = "given" if key in config.optim_args else spec.origin
     values["optim_args"] = {**constants, **config.optim_args}
     values["max_steps"] = config.max_steps or 0
     values["max_train_samples"] = _limit(config, config.max_train_samples, ("train",))

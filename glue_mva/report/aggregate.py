@@ -133,7 +133,7 @@ def _one_run_per_seed(made: Study) -> pd.DataFrame:
 
 def row_of(optim: str, optim_args: str) -> str:
     """Name of the row that a run belongs to: its optimizer, and whatever differs from the paper's constants."""
-    constants = json.loads(json.dumps(dict(get_optimizer(optim).paper_args)))
+    constants = json.loads(json.dumps(dict(get_optimizer(optim).constants)))
     differing = {k: v for k, v in json.loads(optim_args).items() if constants.get(k) != v}
     if not differing:
         return optim
@@ -179,7 +179,7 @@ def _key(task: str, optim: str, args: dict[str, Any], lr: float, decay: float, s
 
 
 def _run_key(run: SweepRun) -> tuple:
-    config, constants = run.config, get_optimizer(run.config.optim).paper_args
+    config, constants = run.config, get_optimizer(run.config.optim).constants
     args = {**constants, **config.optim_args}
     return _key(run.task, config.optim, args, *run.hparams, config.seed, config.holdout_fraction)
 

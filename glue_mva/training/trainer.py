@@ -1,7 +1,7 @@
 """`GlueTrainer`: a Hugging Face Trainer with any optimizer, the recipe's schedule, and curves of what it does."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from glue_mva.optim.dynamics import StepProbe
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import atomic_write
 from glue_mva.training.callbacks import Stopwatch
-from glue_mva.training.groups import layer_groups
+from glue_mva.training.groups import build_optimizer
 
 
 class GlueTrainer(Trainer):
@@ -28,7 +28,7 @@ class GlueTrainer(Trainer):
     accumulation steps.
 
     Args:
-        optim: name of the registry (`adam`, `laprop`, `madam`, `lamadam`), `pkg.module:Class`, or a class.
+        optim: name of the registry (`glue-mva optimizers` lists them), `pkg.module:Class`, or a class.
         optim_args: its keyword arguments; for a name of the registry they go over the paper's GLUE constants.
         lr_schedule: warmup and decay, of the kind `TrainingArguments.lr_scheduler_type`, that may end elsewhere than
             training does; `None` leaves the counts to `TrainingArguments` too.
@@ -56,9 +56,10 @@ class GlueTrainer(Trainer):
     ) -> None:
         if isinstance(optim, str):
             spec = get_optimizer(optim)
-            cls, arguments = spec.cls, {**spec.implementation, **spec.paper_args, **(optim_args or {})}
+            cls, arguments = spec.cls, {**spec.implementation, **spec.constants, **(optim_args or {})}
+            self.scope = spec.scope
         else:
-            cls, arguments = optim, dict(optim_args or {})
+            cls, arguments, self.scope = optim, dict(optim_args or {}), ""
         self.lr_schedule = lr_schedule
         self.layer_decay = layer_decay
         self.decay_all_parameters = decay_all_parameters
@@ -69,7 +70,7 @@ class GlueTrainer(Trainer):
         super().__init__(*args, **{**kwargs, "compute_loss_func": mean_loss})
         keywords = {"lr": self.args.learning_rate, **arguments}
         self.optimizer_cls_and_kwargs = (cls, keywords)
-        self._make_optimizer: Callable[[Any], torch.optim.Optimizer] = functools.partial(cls, **keywords)
+        self._build_optimizer = functools.partial(build_optimizer, cls, keywords, self.scope)
         self.model_accepts_loss_kwargs = False  # the loss is ours, whatever the model's forward would accept
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
@@ -79,10 +80,11 @@ class GlueTrainer(Trainer):
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         network = model or self.model
-        if self.layer_decay != 1 and self.optimizer is None and network is not None:
-            decayed = set(self.get_decay_parameter_names(network))
-            groups = layer_groups(network, self.args.learning_rate, self.layer_decay, self.args.weight_decay, decayed)
-            self.optimizer = self._make_optimizer(groups)
+        if (self.layer_decay != 1 or self.scope) and self.optimizer is None and network is not None:
+            self.optimizer = self._build_optimizer(
+                network, lr=self.args.learning_rate, layer_decay=self.layer_decay, weight_decay=self.args.weight_decay,
+                decayed=set(self.get_decay_parameter_names(network)),
+            )  # fmt: skip
         optimizer = super().create_optimizer(model)
         if self.log_dynamics and self._probe is None:
             self._probe = StepProbe(optimizer, self._next_step_is_logged)

@@ -9,16 +9,17 @@ from transformers import AutoModelForSequenceClassification, TrainerControl, Tra
 
 from glue_mva import RunConfig, run
 from glue_mva.training.callbacks import StopEarly
-from glue_mva.training.groups import layer_groups
+from glue_mva.training.groups import parameter_groups
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "deberta-v2", "modernbert"])
 def test_learning_rates_fall_by_the_layer(tiny_models, family: str) -> None:
     """Two layers: the head at lr, the second layer at lr / 2, the first at lr / 4, the embeddings at lr / 8."""
     model = AutoModelForSequenceClassification.from_pretrained(tiny_models[family])
-    names = {id(p): name for name, p in model.named_parameters()}
+    named = list(model.named_parameters())
+    names = {id(p): name for name, p in named}
     biases = {name for name in names.values() if name.endswith("bias")}
-    groups = layer_groups(model, 1.0, 0.5, 0.1, set(names.values()) - biases)
+    groups = parameter_groups(named, 1.0, 0.5, 0.1, set(names.values()) - biases)
     rates = {names[id(p)]: group["lr"] for group in groups for p in group["params"]}
     decays = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
     assert rates.keys() == set(names.values())

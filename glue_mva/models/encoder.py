@@ -195,6 +195,21 @@ def _backward(
     return grad, grad_act, [*gradients, sums1[0], sums1[1], sums2[0], sums2[1]]
 
 
+def has_packed_encoder(model: PreTrainedModel, dtype: torch.dtype) -> bool:
+    """Whether `use_packed_encoder` will replace the layers of this model."""
+    return all(isinstance(layer.activation, GELUActivation | nn.GELU) for layer in _layers(model)) and bool(
+        kernels.library(dtype)
+    )
+
+
+def _layers(model: PreTrainedModel) -> list[Layer]:
+    return [Layer(layer) for layer in _encoder(model).layer]
+
+
+def _encoder(model: PreTrainedModel) -> Any:
+    return getattr(model.base_model, "encoder", None) or getattr(model.base_model, "transformer", None)
+
+
 def use_packed_encoder(model: PreTrainedModel, dtype: torch.dtype) -> bool:
     """Replace the layers of a model that takes packed batches, in place; False where they or the compiler do not allow
     it. The encoder then returns first tokens only: (1, B, E).
@@ -202,16 +217,14 @@ def use_packed_encoder(model: PreTrainedModel, dtype: torch.dtype) -> bool:
     Args:
         dtype: of activations, float32 or bfloat16.
     """
-    encoder: Any = getattr(model.base_model, "encoder", None) or getattr(model.base_model, "transformer", None)
-    layers = [Layer(layer) for layer in encoder.layer]
-    plain = all(isinstance(layer.activation, GELUActivation | nn.GELU) for layer in layers)
-    if not plain or not kernels.library(dtype):
+    if not has_packed_encoder(model, dtype):
         return False
+    layers = _layers(model)
     parameters = [p for layer in layers for p in layer.parameters()]
 
     def forward(hidden_states: Tensor, *args: Any, packed_layout: PackedLayout, **kwargs: Any) -> ModelOutput:
         first = PackedEncoder.apply(hidden_states[0], layers, packed_layout, dtype, *parameters)
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=first[None])
 
-    encoder.forward = forward
+    _encoder(model).forward = forward
     return True

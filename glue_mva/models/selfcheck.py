@@ -13,28 +13,40 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig, P
 from glue_mva import checks
 from glue_mva.models.attention import PackedLayout, packed_attention
 from glue_mva.models.packing import PackedCollator, use_packing
+from glue_mva.models.precision import ACTIVATIONS
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LENGTHS = (5, 40, 33, 1, 18)
 _STEPS = 3
 _ROUNDING = 1e-4
 """Tolerance where the plain path makes no error of its own: float32, summed in another order."""
 _FACTOR = 3
+_RATE = 0.01
+_SHARP = 8.0
+_SHARPENED = ("query.weight", "key.weight", "q_lin.weight", "k_lin.weight")
 _VOCABULARY = 200
 
 
-def packing_is_sound(model: PreTrainedModel, device: torch.device, precision: str) -> bool:
-    """Whether packed training of a model of this family gives what padded training gives, on this device."""
-    config, size = model.config, _head_size(model.config)
-    name = f"packing ({config.model_type}, heads of {size}, {precision}, {device})"
+def packing_is_sound(model: PreTrainedModel, device: torch.device, precision: str, *, own_layers: bool) -> bool:
+    """Whether packed training of a model of this family gives what padded training gives, on this device.
+
+    Args:
+        own_layers: with the layers of `glue_mva.models.encoder`.
+    """
+    config = model.config
+    layers = "layers in C" if own_layers else "attention"
+    name = f"packing: {layers} ({config.model_type}, heads of {_head_size(config)}, {precision}, {device})"
+    instead = "transformers' layers" if own_layers else "padding"
 
     def make() -> checks.Check:
-        return checks.Check(lambda: compare(config, device, precision), "padding", device, (Path(__file__).parent,))
+        sources = (Path(__file__).parent,)
+        return checks.Check(lambda: compare(config, device, precision, own_layers), instead, device, sources)
 
     return checks.verdict(name, make).ok
 
 
-def compare(config: PretrainedConfig, device: torch.device, precision: str) -> list[checks.Difference]:
+def compare(
+    config: PretrainedConfig, device: torch.device, precision: str, own_layers: bool
+) -> list[checks.Difference]:
     """Attention by itself, a small model of this family over a few updates, and dropout.
 
     The packed path and the plain one in `precision` are both held against the plain path in float32: packed may be
@@ -42,13 +54,74 @@ def compare(config: PretrainedConfig, device: torch.device, precision: str) -> l
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
         torch.manual_seed(0)
-        size, dtype = _head_size(config), _DTYPES[precision]
-        return [
-            *_attention(size, device, dtype),
-            *_model(_small(config), device, "fp32"),
-            *(_model(_small(config), device, precision) if precision != "fp32" else ()),
-            checks.Difference("outputs and gradients under dropout", _dropout_error(size, device, dtype), 0.1),
-        ]
+        size, dtype = _head_size(config), ACTIVATIONS[precision]
+        differences = _model(_small(config), device, precision, own_layers)
+        if own_layers:
+            return differences
+        if precision != "fp32":
+            differences += _model(_small(config), device, "fp32", own_layers)
+        dropout = checks.Difference("outputs and gradients under dropout", _dropout_error(size, device, dtype), 0.1)
+        return [*differences, *_attention(size, device, dtype), dropout]
+
+
+def _model(small: PretrainedConfig, device: torch.device, precision: str, own_layers: bool) -> list[checks.Difference]:
+    """Logits and gradients of packed training, beside padded training."""
+    exact = AutoModelForSequenceClassification.from_config(small, attn_implementation="eager")
+    exact = exact.to(device, torch.float32).train()
+    with torch.no_grad():
+        for name, p in exact.named_parameters():
+            if name.endswith(_SHARPENED):
+                p.mul_(_SHARP)  # so that attention weighs tokens differently
+    plain, packed = copy.deepcopy(exact), copy.deepcopy(exact)
+    plain.set_attn_implementation("sdpa")
+    use_packing(packed, ACTIVATIONS[precision] if own_layers else None)
+    collate = PackedCollator(packed)
+    ours, theirs = _Distances(0.0, 0.0), _Distances(0.0, 0.0)
+    for step in range(_STEPS):
+        rows = _rows(small, np.random.default_rng(step))
+        padded = _padded(rows, collate.pad_token_id)
+        truth = _gradients(exact, padded, device, "fp32")
+        theirs = theirs.furthest(_gradients(plain, padded, device, precision), truth)
+        ours = ours.furthest(_gradients(packed, collate(rows), device, precision), truth)
+        with torch.no_grad():
+            for *models, gradient in zip(
+                exact.parameters(), plain.parameters(), packed.parameters(), truth.gradients, strict=True
+            ):
+                for p in models:
+                    p.sub_(gradient, alpha=_RATE)
+    return [
+        checks.Difference(f"logits ({precision})", ours.logits, _FACTOR * theirs.logits + _ROUNDING),
+        checks.Difference(f"gradients ({precision})", ours.gradients, _FACTOR * theirs.gradients + _ROUNDING),
+    ]
+
+
+class _Result(NamedTuple):
+    logits: Tensor
+    gradients: list[Tensor]
+
+
+class _Distances(NamedTuple):
+    """The largest differences from the truth so far."""
+
+    logits: float
+    gradients: float
+
+    def furthest(self, got: _Result, truth: _Result) -> "_Distances":
+        # gradients that are zero but for rounding (biases of keys) count beside the others, not by themselves
+        least = 1e-2 * max(g.norm().item() for g in truth.gradients)
+        pairs = zip(got.gradients, truth.gradients, strict=True)
+        gradients = max((g - t).norm().item() / max(t.norm().item(), least) for g, t in pairs)
+        return _Distances(max(self.logits, checks.relative(got.logits, truth.logits)), max(self.gradients, gradients))
+
+
+def _gradients(model: nn.Module, batch: Mapping[str, Any], device: torch.device, precision: str) -> _Result:
+    inputs = {name: x.to(device) if isinstance(x, Tensor) else x for name, x in batch.items() if name != "labels"}
+    with torch.autocast(device.type, ACTIVATIONS[precision], enabled=precision != "fp32"):
+        logits = model(**inputs).logits.float()
+    weights = torch.linspace(-1, 1, logits.numel(), device=device).view_as(logits)
+    parameters = list(model.parameters())
+    found = torch.autograd.grad((logits * weights).sum(), parameters)
+    return _Result(logits.detach(), list(found))
 
 
 def _attention(head_size: int, device: torch.device, dtype: torch.dtype) -> list[checks.Difference]:
@@ -76,62 +149,6 @@ def _attention(head_size: int, device: torch.device, dtype: torch.dtype) -> list
     truth = results(plain, torch.float32)
     ours, theirs = (max(map(checks.relative, results(attention, dtype), truth)) for attention in (packed, plain))
     return [checks.Difference("outputs and gradients of attention", ours, _FACTOR * theirs + _ROUNDING)]
-
-
-def _model(small: PretrainedConfig, device: torch.device, precision: str) -> list[checks.Difference]:
-    """Logits and gradients of packed training, beside padded training."""
-    exact = AutoModelForSequenceClassification.from_config(small, attn_implementation="eager")
-    exact = exact.to(device, torch.float32).train()
-    plain, packed = copy.deepcopy(exact), copy.deepcopy(exact)
-    plain.set_attn_implementation("sdpa")
-    use_packing(packed)
-    collate = PackedCollator(packed)
-    ours, theirs = _Distances(0.0, 0.0), _Distances(0.0, 0.0)
-    for step in range(_STEPS):
-        rows = _rows(small, np.random.default_rng(step))
-        truth = _update(exact, _padded(rows, collate.pad_token_id), device, "fp32")
-        theirs = theirs.furthest(_update(plain, _padded(rows, collate.pad_token_id), device, precision), truth)
-        ours = ours.furthest(_update(packed, collate(rows), device, precision), truth)
-    return [
-        checks.Difference(f"logits ({precision})", ours.logits, _FACTOR * theirs.logits + _ROUNDING),
-        checks.Difference(f"gradients ({precision})", ours.gradients, _FACTOR * theirs.gradients + _ROUNDING),
-    ]
-
-
-class _Update(NamedTuple):
-    logits: Tensor
-    gradients: list[Tensor]
-
-
-class _Distances(NamedTuple):
-    """The largest differences from the truth so far."""
-
-    logits: float
-    gradients: float
-
-    def furthest(self, got: _Update, truth: _Update) -> "_Distances":
-        # gradients that are zero but for rounding (biases of keys) count beside the others, not by themselves
-        least = 1e-3 * max(g.abs().max().item() for g in truth.gradients)
-        pairs = zip(got.gradients, truth.gradients, strict=True)
-        gradients = max(checks.relative(g, true, least) for g, true in pairs)
-        return _Distances(max(self.logits, checks.relative(got.logits, truth.logits)), max(self.gradients, gradients))
-
-
-def _update(model: nn.Module, batch: Mapping[str, Any], device: torch.device, precision: str) -> _Update:
-    """Forward, backward and a step of gradient descent."""
-    inputs = {name: x.to(device) if isinstance(x, Tensor) else x for name, x in batch.items() if name != "labels"}
-    with torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32"):
-        logits = model(**inputs).logits
-    weights = torch.linspace(-1, 1, logits.numel(), device=device).view_as(logits)
-    (logits.float() * weights).sum().backward()
-    gradients = []
-    with torch.no_grad():
-        for p in model.parameters():
-            if p.grad is not None:
-                gradients.append(p.grad)
-                p.sub_(p.grad, alpha=0.01)
-                p.grad = None
-    return _Update(logits.detach(), gradients)
 
 
 def _small(config: PretrainedConfig) -> PretrainedConfig:

@@ -25,6 +25,8 @@ from glue_mva.models.load import check_vocabulary, compile_encoder, load_model, 
 from glue_mva.models.memory import reuse_freed_memory
 from glue_mva.models.packing import PackedCollator, can_pack, use_packing
 from glue_mva.models.precision import ACTIVATIONS, resolve_precision
+from glue_mva.models.vocabulary import CompactVocabulary, can_compact
+from glue_mva.optim.registry import OPTIMIZERS
 from glue_mva.record import RECORD_FILE, RecordError, RunRecord, read_record, write_predictions, write_record
 from glue_mva.training import environment, results
 from glue_mva.training.arguments import device_batch_size, reporters, training_arguments
@@ -169,6 +171,18 @@ class _Run:
             model=environment.describe_model(config.model, prepared.model),
             environment=environment.describe(),
         )
+        self.vocabulary = self._compact_vocabulary()
+
+    def _compact_vocabulary(self) -> CompactVocabulary | None:
+        """Leave out of training what needs none. Only for optimizers known to treat every weight by itself, and not
+        where a loss scale may skip updates, which the rows that are left out would have to know of."""
+        prepared = self.prepared
+        known = self.config.optim in OPTIMIZERS and prepared.precision != "fp16"
+        if prepared.train is None or self.config.num_train_epochs == 0 or not known or not can_compact(prepared.model):
+            return None
+        splits = [prepared.train, *prepared.evaluation.values()]
+        tokens = (split.columns["input_ids"] for split in splits)
+        return CompactVocabulary(prepared.model, tokens, keep_rest=self.config.save_model)
 
     def execute(self, callbacks: Sequence[TrainerCallback]) -> RunRecord:
         watch = Stopwatch()
@@ -260,6 +274,7 @@ class _Run:
         optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)  # accelerate wraps it
         self.record.execution = {
             "optimizer": type(optimizer).__name__,
+            "trained_parameters": sum(p.numel() for p in self.prepared.model.parameters() if p.requires_grad),
             "optimizer_state_bytes": environment.state_bytes(optimizer),
             "train_seconds": round(train_seconds, 3),
             "eval_seconds": round(trainer.eval_seconds, 3),
@@ -301,7 +316,11 @@ class _Run:
     def _save_model(self, trainer: GlueTrainer) -> None:
         if trainer.is_world_process_zero():
             target = self.folder / "model"
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(target)
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            state = None
+            if self.vocabulary is not None:
+                state = self.vocabulary.whole_state(model, trainer.lr_scheduler, trainer.state.global_step)
+            model.save_pretrained(target, state_dict=state)
             self.prepared.tokenizer.save_pretrained(target)
 
     def _write(self, predictions: dict[str, np.ndarray] | None = None) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import TrainerCallback, pipeline
 from transformers.trainer_callback import ExportableState
 
@@ -21,7 +22,7 @@ from glue_mva.config.resolve import resolve
 from glue_mva.errors import UsageError
 from glue_mva.record import read_record
 from glue_mva.tasks import TASKS
-from glue_mva.training import metrics
+from glue_mva.training import metrics, runner
 from glue_mva.training.runner import finished_record
 from tests.tiny import CONFIGS
 
@@ -211,6 +212,20 @@ def test_the_saved_model_is_the_best_epochs(glue, tiny_models, tmp_path):
     assert list(folder.glob("*.safetensors")) and not list(folder.glob("*.bin"))
     scored = run(config.replace(model=str(folder), num_train_epochs=0.0, save_model=False, output=str(tmp_path / "b")))
     assert scored.score == pytest.approx(record.score)
+
+
+def test_training_the_rows_that_occur_is_training_them_all(glue, tiny_models, tmp_path, monkeypatch):
+    """The same curves of the loss, scores and saved weights; the record counts the parameters that were trained."""
+    config = config_of("rte", glue, tiny_models["bert"], tmp_path / "some", save_model=True, num_train_epochs=2.0)
+    some = run(config)
+    monkeypatch.setattr(runner, "can_compact", lambda model: False)
+    everything = run(config.replace(output=str(tmp_path / "all")))
+    assert some.curves["loss"] == everything.curves["loss"] and some.epochs == everything.epochs
+    weights = [load_file(tmp_path / part / some.run_id / "model" / "model.safetensors") for part in ("some", "all")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert everything.execution["trained_parameters"] == everything.model["parameters"] == some.model["parameters"]
+    assert some.execution["trained_parameters"] < some.model["parameters"] / 2
 
 
 def test_ax_is_predicted_with_an_mnli_model(glue, tiny_models, tmp_path):

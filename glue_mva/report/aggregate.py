@@ -15,6 +15,7 @@ from glue_mva import paper
 from glue_mva.config.identity import EXECUTION_FIELDS
 from glue_mva.errors import UsageError
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
+from glue_mva.record import FINISHED
 from glue_mva.report.load import SEARCHED, SOURCES, Runs
 from glue_mva.report.stats import mean_interval, standard_error
 from glue_mva.sweep.config import OptimizerEntry, SweepConfig
@@ -117,7 +118,7 @@ def _members(runs: Runs, placed: Iterable[tuple[str, str, str]]) -> pd.DataFrame
 def _one_run_per_seed(made: Study) -> pd.DataFrame:
     """Two records of one seed at one point (as from two paths of one model) count once: the latest finished one."""
     m = made.members
-    ranked = m.assign(finished=m["status"].isin(["ok", "diverged"])).sort_values(["finished", "created"])
+    ranked = m.assign(finished=m["status"].isin(FINISHED)).sort_values(["finished", "created"])
     kept = ranked.drop_duplicates(["task", "row", "stage", "lr", "weight_decay", "seed"], keep="last")
     dropped = ranked[~ranked.index.isin(kept.index)]
     for (task, row), part in dropped.groupby(["task", "row"]):
@@ -325,7 +326,7 @@ def missing_reason(made: Study, task: str, row: str) -> str | None:
         return "not run"
     if final.empty and (task, row) not in made.chosen:
         planned = made.planned.get((task, row, "search"), len(searched))
-        done = int(searched["status"].isin(["ok", "diverged"]).sum())
+        done = int(searched["status"].isin(FINISHED).sum())
         if done < planned:
             return f"search not finished ({done} of {planned} runs)"
         return f"no run of the search has a score ({_fates(searched)})"

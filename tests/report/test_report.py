@@ -17,7 +17,11 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from glue_mva.config.identity import run_id
+from glue_mva.config.resolve import resolve
+from glue_mva.config.run import RunConfig
 from glue_mva.errors import UsageError
+from glue_mva.record import RunRecord
 from glue_mva.report import drawing
 from glue_mva.report.aggregate import study
 from glue_mva.report.build import build_report
@@ -208,13 +212,15 @@ def test_nothing_but_diverged_runs(tmp_path: Path) -> None:
     assert "RTE, Adam: diverged" in (tmp_path / "out" / "table3.md").read_text()
 
 
-def test_records_without_optional_keys(tmp_path: Path) -> None:
+def test_a_run_that_failed_at_once_has_a_record_without_parts(tmp_path: Path) -> None:
+    """As the sweep writes it for a worker that died."""
     for optim in ("adam", "madam"):
-        record = make_record("rte", optim, score=70.0, seed=1, curves=False)
-        record.data = record.model = record.execution = record.environment = record.majority = record.schedule = {}
-        write_run(tmp_path / "runs", record)
+        write_run(tmp_path / "runs", make_record("rte", optim, score=70.0, seed=1, curves=False))
+    config = resolve(RunConfig(task="rte", optim="madam", seed=2))
+    write_run(tmp_path / "runs", RunRecord(run_id=run_id(config), status="failed", config=config, error="died"))
     build_report(tmp_path / "runs", tmp_path / "out")
     assert "| Adam | **70.00** |" in (tmp_path / "out" / "report.md").read_text()
+    assert "died" in (tmp_path / "out" / "runs.csv").read_text()
 
 
 def test_band_is_mean_and_range_over_seeds_at_common_steps() -> None:

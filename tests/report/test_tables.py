@@ -130,8 +130,9 @@ def test_one_seed_has_no_standard_error(tmp_path: Path) -> None:
 
 def test_caption_says_another_model_and_partial_data(tmp_path: Path) -> None:
     record = make_record("rte", "adam", model_name="build/small", partial=True, max_train_samples=100)
-    record.data["rows"] = {"train": 100, "validation": 50}
-    write_run(tmp_path, record)
+    assert record.data is not None
+    data = record.data.model_copy(update={"rows": {"train": 100, "validation": 50}})
+    write_run(tmp_path, record.model_copy(update={"data": data}))
     caption = tables.table3(read(tmp_path)).caption
     assert "build/small (125 million parameters), not the paper's RoBERTa-base" in caption
     assert "RTE (100 of 2,490 training rows, 50 of 277 dev rows)" in caption

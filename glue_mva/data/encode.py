@@ -1,6 +1,7 @@
 """Tokenize the rows of a split once, and keep them in a cache whose key is the content of rows and tokenizer."""
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -85,7 +86,9 @@ def cache_folder() -> Path:
 
 def _encoding_key(split: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    content = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    content = repr(sorted(tokenizer.get_vocab().items()))
+    if backend is not None:  # it remembers how it was last called, which is no part of what it is
+        content = json.dumps({**json.loads(backend.to_str()), "truncation": None, "padding": None})
     names = ",".join(tokenizer.model_input_names)
     parts = (digest_rows({"": split}), type(tokenizer).__name__, names, content, str(max_length))
     return hashlib.sha256("\x1e".join(parts).encode()).hexdigest()[:24]

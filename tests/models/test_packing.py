@@ -18,7 +18,7 @@ LENGTHS = [5, 40, 33, 7, 60, 60, 12, 1]
 
 
 def rows_of(rng, lengths, types):
-    rows = [{"input_ids": rng.integers(200, 30000, n), "labels": np.int64(n % 2)} for n in lengths]
+    rows = [{"input_ids": rng.integers(200, 690, n), "labels": np.int64(n % 2)} for n in lengths]
     if types:
         rows = [{**r, "token_type_ids": (np.arange(len(r["input_ids"])) > 3).astype(np.int64)} for r in rows]
     return rows
@@ -48,7 +48,7 @@ def test_packed_training_is_padded_training(family, layers, tiny_models):
     collate, rng = PackedCollator(packed), np.random.default_rng(0)
     optimizers = [torch.optim.AdamW(m.parameters(), lr=1e-3) for m in (model, packed)]
     for _ in range(50):
-        rows = rows_of(rng, rng.integers(1, 64, 8), types=family in ("bert", "electra", "roberta"))
+        rows = rows_of(rng, rng.integers(1, 64, 8), types=family in ("bert", "electra"))
         losses = []
         batches = padded(rows, model.config.pad_token_id), collate(rows)
         for m, batch, optimizer in zip((model, packed), batches, optimizers, strict=True):
@@ -172,16 +172,21 @@ def test_every_dropout_of_a_model_is_replaced(tiny_models):
 
 
 def test_freed_memory_is_kept_for_the_next_tensor():
-    """Page faults of allocating the same large tensor again, with and without the setting, in a process of its own."""
+    """Page faults of ten updates of a large embedding after ten others, with and without, in a process of its own.
+
+    Where a block lands depends on what lies beside it, so that now and then a block is mapped anew: 0 to 2 in 10 here.
+    """
     code = """
 import resource, torch
 from glue_mva.models.memory import reuse_freed_memory
+model = torch.nn.Sequential(torch.nn.Embedding(30_000, 400), torch.nn.Linear(400, 400))
+rows = torch.randint(30_000, (500,))
 def faults():
-    for _ in range(3):
-        torch.zeros(12_000_000)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
-        torch.zeros(12_000_000)
+    for step in range(20):
+        if step == 10:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        model.zero_grad()
+        model(rows).sum().backward()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 default = faults()
 print(default, faults() if reuse_freed_memory() else -1)
@@ -190,4 +195,4 @@ print(default, faults() if reuse_freed_memory() else -1)
     default, kept = map(int, done.stdout.split())
     if kept < 0:
         pytest.skip("the C library is not glibc")
-    assert kept < default / 10
+    assert kept < default / 2

@@ -1,16 +1,13 @@
-"""What every test shares: the real GLUE data beside the project, tiny models, and a cache of its own."""
+"""What every test shares: GLUE in small, tiny models, and a cache of its own."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
-ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared"
+REAL_DATA = "GLUE_MVA_TEST_DATA"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,8 +18,17 @@ def private_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def glue() -> str:
-    """Folder of the real GLUE data."""
-    return str(SHARED / "glue")
+    """Folder with a few hundred rows of every task at most, in the official layout; see tests/data."""
+    return str(Path(__file__).parent / "data" / "glue")
+
+
+@pytest.fixture(scope="session")
+def real_glue() -> str:
+    """Folder of the real GLUE data, where the environment names one."""
+    folder = os.environ.get(REAL_DATA)
+    if not folder:
+        pytest.skip(f"{REAL_DATA} names no folder with the official GLUE files")
+    return str(Path(folder).resolve(strict=True))
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +37,3 @@ def tiny_models(tmp_path_factory):
     from tests.tiny import TinyModels
 
     return TinyModels(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="session")
-def roberta_mini(request) -> str:
-    """RoBERTa-shaped model with real weights; kept in pytest's cache, so built once per checkout."""
-    folder = request.config.cache.mkdir("roberta-mini")
-    if not (folder / "tokenizer.json").is_file():
-        build = SHARED / "roberta-mini" / "build.py"
-        subprocess.run([sys.executable, str(build), str(folder)], check=True, capture_output=True)
-    return str(folder)

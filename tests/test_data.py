@@ -1,4 +1,4 @@
-"""Real GLUE files, and files with one thing wrong."""
+"""GLUE files in their official layout, and files with one thing wrong."""
 
 import shutil
 import threading
@@ -16,12 +16,14 @@ from glue_mva.data import encode as encoding
 from glue_mva.data import load as data
 from glue_mva.data.encode import encode
 from glue_mva.data.load import load_task, split_holdout
+from glue_mva.data.tsv import file_of, read_split
 from glue_mva.errors import UsageError
 from glue_mva.tasks import get_task
+from tools.build_test_data import build
 
-ROWS = {  # counted with `wc -l` by whoever laid the files there: see ../shared/glue/README.md
-    "cola": (8551, 1043), "sst2": (67349, 872), "mrpc": (3668, 408), "stsb": (5749, 1500), "rte": (2490, 277),
-    "wnli": (635, 71), "qnli": (10475, 5463), "mnli": (8000, 1000), "qqp": (20000, 3496),
+ROWS = {  # lines of the files, headers not counted
+    **dict.fromkeys(("cola", "sst2", "mrpc", "stsb", "qqp", "qnli", "rte"), (192, 64, 24)),
+    "mnli": (96, 32, 28, 20, 16), "wnli": (96, 32, 16), "ax": (24,),
 }  # fmt: skip
 
 
@@ -31,26 +33,49 @@ def config(task, source, **values):
 
 @pytest.mark.parametrize("task", ROWS)
 def test_every_official_file_is_read_whole(task, glue):
-    loaded = load_task(config(task, glue))
-    assert (loaded.info["rows"]["train"], next(iter(loaded.evaluation.values())).num_rows) == ROWS[task]
-    assert loaded.info["partial"] == (task in ("qnli", "mnli", "qqp"))
+    spec = get_task(task)
+    columns = {split: read_split(spec, Path(glue, spec.folder, file_of(spec, split))) for split in spec.rows}
+    assert tuple(len(c["idx"]) for c in columns.values()) == ROWS[task]
+    for split, found in columns.items():
+        assert all(text for name in spec.text for text in found[name])
+        known = {-1} if split.startswith("test") else set(range(spec.num_labels))
+        assert set(found["label"]) == known or (
+            spec.is_regression and 0 <= min(found["label"]) < max(found["label"]) <= 5
+        )
+
+
+@pytest.mark.parametrize("task", ROWS)
+def test_a_task_is_loaded_with_what_it_has(task, glue):
+    spec = get_task(task)
+    loaded = load_task(config(task, glue, num_train_epochs=0))
+    sizes = dict(zip(spec.rows, ROWS[task], strict=True))
+    assert loaded.info["rows"] == {"train": sizes.get("train", 0), **{s: sizes[s] for s in loaded.evaluation}}
+    assert tuple(loaded.evaluation) == (spec.eval_splits or spec.test_splits) and loaded.info["partial"]
 
 
 def test_first_rows_are_what_the_files_say(glue):
-    cola = load_task(config("cola", glue)).train[0]
-    assert (cola["sentence"], cola["label"]) == (
-        "Our friends won't buy this analysis, let alone the next one we propose.", 1)  # fmt: skip
+    cola = load_task(config("cola", glue)).train[0]  # no header: the first line is a row
+    assert (cola["sentence"], cola["label"]) == ("Elena broke the letter in the museum.", 1)
     mrpc = load_task(config("mrpc", glue)).train[0]  # behind a byte-order mark, with quotes that are only characters
-    assert mrpc["label"] == 1 and '" the witness "' in mrpc["sentence1"]
+    assert (mrpc["sentence1"], mrpc["label"]) == ('Anna said Irène bought " the chair " in the museum .', 1)
     rte = load_task(config("rte", glue)).train[0]
-    assert rte["label"] == 1  # not_entailment
+    assert (rte["sentence2"], rte["label"]) == ("Nobody drew the drum.", 1)  # not_entailment
     mnli = load_task(config("mnli", glue))
-    assert mnli.train[0]["hypothesis"].startswith("Everyone really likes") and mnli.train[0]["label"] == 1
-    assert list(mnli.evaluation) == ["validation_matched", "validation_mismatched"]
+    assert (mnli.train[0]["hypothesis"], mnli.train[0]["label"]) == ("Anna sold the chair for the first time.", 1)
+    mismatched = mnli.evaluation["validation_mismatched"][0]
+    assert (mismatched["premise"], mismatched["label"]) == ("Elena found the map in the library.", 0)
     stsb = load_task(config("stsb", glue)).evaluation["validation"][0]
-    assert stsb["label"] == 5.0
+    assert (stsb["sentence2"], stsb["label"]) == ("The ladder in the café was what Carla took.", 4.2)
+    sst2 = load_task(config("sst2", glue)).train[0]
+    assert sst2["sentence"] == "the film is often rich and moving . "
     ax = load_task(config("ax", glue, num_train_epochs=0))
-    assert ax.train is None and set(ax.evaluation["test"]["label"]) == {-1}
+    assert ax.train is None and ax.evaluation["test"][0]["hypothesis"] == "Someone bought the bottle."
+
+
+def test_the_files_are_what_the_committed_script_makes(glue, tmp_path):
+    build(tmp_path)
+    made, kept = ({p.relative_to(root): p.read_bytes() for p in root.rglob("*.tsv")} for root in (tmp_path, Path(glue)))
+    assert made == kept and sum(map(len, kept.values())) < 300_000
 
 
 def broken(tmp_path, glue, name, change) -> Path:
@@ -97,12 +122,9 @@ def test_save_to_disk_is_the_same_data(tmp_path, glue):
     assert again.info["digest"] == loaded.info["digest"]
 
 
-def test_demo_data_are_rows_of_the_real_ones(glue):
+def test_demo_data_are_small_and_qnli_only():
     demo = load_task(resolve(RunConfig(task="qnli", optim="adam", data="demo")))
-    real = load_task(config("qnli", glue))
-    known = {(r["question"], r["sentence"], r["label"]) for r in real.train}
-    assert demo.train.num_rows == 2000
-    assert all((r["question"], r["sentence"], r["label"]) in known for r in demo.train)
+    assert (demo.train.num_rows, demo.evaluation["validation"].num_rows) == (2000, 800)
     assert sum(f.stat().st_size for f in data.DEMO_FOLDER.iterdir()) < 2**20
     with pytest.raises(UsageError, match="qnli only"):
         load_task(resolve(RunConfig(task="rte", optim="adam", data="demo")))
@@ -122,8 +144,8 @@ def test_subsets_are_the_same_rows_for_every_seed(glue):
 def test_holdout_is_stratified_and_disjoint(glue):
     loaded = load_task(config("cola", glue, holdout_fraction=0.2))
     train, held = loaded.train, loaded.evaluation["holdout"]
-    assert not set(train["idx"]) & set(held["idx"]) and len(train) + len(held) == 8551
-    assert abs(np.mean(train["label"]) - np.mean(held["label"])) < 0.002
+    assert sorted([*train["idx"], *held["idx"]]) == list(range(192))
+    assert abs(np.mean(train["label"]) - np.mean(held["label"])) < 1 / len(held)
     assert loaded.info["holdout"] and "validation" not in loaded.evaluation
     with pytest.raises(UsageError, match="holdout_fraction"):
         split_holdout(get_task("rte"), Dataset.from_dict({"label": [0, 1]}), 0.5, 0)
@@ -142,10 +164,11 @@ def test_tokenized_once_by_several_threads(glue, tmp_path, monkeypatch):
         for _ in range(4)
     ]
     [t.start() for t in work], [t.join() for t in work]
+    encode(split, get_task("wnli"), tokenizer, 32)  # by now the tokenizer remembers a truncation
     assert len(made) == 1 and len(results) == 4
     row = results[0][0]
     text = tokenizer.decode(row["input_ids"])
-    assert text.startswith("[CLS] i stuck a pin through a carrot") and results[0].lengths.max() <= 32
+    assert text.startswith("[CLS] boris could not put the map into the box") and results[0].lengths.max() <= 32
     assert row["token_type_ids"].sum() > 0  # the second sentence
 
 

@@ -10,7 +10,7 @@ from glue_mva import LaMAdam, LaProp, MAdam
 from glue_mva.optim import dispatch, maxva
 from tests.optim.reference import trajectory
 
-GOLDEN = np.load(Path(__file__).parents[3] / "shared" / "golden" / "maxva.npz")
+GOLDEN = np.load(Path(__file__).parents[1] / "data" / "golden" / "maxva.npz")
 STREAMS = ["normal_1e-4", "normal_1e-8", "heavy_tail", "embedding_rows", "mean_over_std_1000"]
 OPTIMIZERS = {"madam": (MAdam, 1e-6), "lamadam": (LaMAdam, 1e-15)}
 
@@ -58,6 +58,7 @@ def test_float64_is_exact(name, stream, foreach, monkeypatch):
     theta, worst, state = run(name, stream, torch.float64, GOLDEN[f"{stream}/theta0"])
     assert worst < 1e-12
     np.testing.assert_allclose(theta, GOLDEN[f"{stream}/{name}/theta"][-1], rtol=0, atol=1e-15)
+    np.testing.assert_allclose(state["mean"], GOLDEN[f"{stream}/{name}/u"][-1], rtol=1e-9, atol=1e-300)
     np.testing.assert_allclose(state["var"], GOLDEN[f"{stream}/{name}/var"][-1], rtol=1e-9, atol=1e-300)
 
 

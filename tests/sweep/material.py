@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from tests.tiny import TinyModels
+from tests.tiny import GLUE, TinyModels
 
-GLUE = Path(__file__).parents[3] / "shared" / "glue"
 ROWS = {"train.tsv": 48, "dev.tsv": 32}
 
 

@@ -1,4 +1,4 @@
-"""Whole runs on real data: records, determinism, resuming, refusing."""
+"""Whole runs: records, determinism, resuming, refusing."""
 
 import json
 import multiprocessing
@@ -39,7 +39,7 @@ def result(record):
 
 
 @pytest.mark.parametrize("task", [t for t in TASKS if t != "ax"])
-def test_every_task_runs_on_real_data(task, glue, tiny_models, tmp_path):
+def test_every_task_runs(task, glue, tiny_models, tmp_path):
     record = run(config_of(task, glue, tiny_models["roberta"], tmp_path))
     stored = read_record(tmp_path / record.run_id)
     assert stored.status == "ok" and stored.to_json() == record.to_json()
@@ -69,32 +69,11 @@ def test_every_family_trains(family, glue, tiny_models, tmp_path):
     assert record.execution["padding"] == ("none" if verified else "longest")
 
 
-@pytest.mark.parametrize("family", CONFIGS)
-def test_the_recipes_dropout_reaches_every_family(family, tiny_models):
-    from glue_mva.models.load import load_model
-
-    config = resolve(RunConfig(task="rte", optim="adam", model=tiny_models[family], hidden_dropout=0.3))
-    model = load_model(config)
-    head = [
-        m.p
-        for n, m in model.named_modules()
-        if isinstance(m, torch.nn.Dropout) and not n.startswith(model.base_model_prefix)
-    ]
-    body = {
-        m.p
-        for n, m in model.named_modules()
-        if isinstance(m, torch.nn.Dropout) and n.startswith(model.base_model_prefix)
-    }
-    assert set(head) <= {0.0}
-    assert 0.3 in body and body <= {0.3, 0.1, 0.0}
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
-
-
-def test_real_weights_learn(glue, roberta_mini, tmp_path):
-    values = {"max_train_samples": 200, "lr": 2e-4, "num_train_epochs": 2.0, "logging_steps": 1}
-    record = run(config_of("mrpc", glue, roberta_mini, tmp_path, **values, hidden_dropout=0.0, attention_dropout=0.0))
-    losses = record.curves["loss"]
-    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.05
+def test_a_tiny_model_learns(glue, tiny_models, tmp_path):
+    """From random weights: the words that decide the label are few."""
+    values = {"max_train_samples": None, "max_eval_samples": None, "num_train_epochs": 6.0, "lr": 1e-2}
+    record = run(config_of("sst2", glue, tiny_models["roberta"], tmp_path, **values))
+    assert record.score > 100 * record.majority["validation/accuracy"] + 20
     assert record.model["architecture"] == "RobertaForSequenceClassification"
 
 
@@ -219,7 +198,7 @@ def test_ax_is_predicted_with_an_mnli_model(glue, tiny_models, tmp_path):
     record = run(RunConfig(task="ax", optim="adam", data=glue, model=model, num_train_epochs=0.0, output=str(tmp_path)))
     assert record.status == "ok" and record.score is None  # published without labels
     with np.load(tmp_path / record.run_id / "predictions.npz") as arrays:
-        assert arrays["test/last"].shape == (1104, 3)
+        assert arrays["test/last"].shape == (24, 3)
     with pytest.raises(UsageError, match="3 classes where rte needs 2"):
         run(config_of("rte", glue, model, tmp_path))
 

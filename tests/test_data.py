@@ -49,8 +49,8 @@ def test_a_task_is_loaded_with_what_it_has(task, glue):
     spec = get_task(task)
     loaded = load_task(config(task, glue, num_train_epochs=0))
     sizes = dict(zip(spec.rows, ROWS[task], strict=True))
-    assert loaded.info["rows"] == {"train": sizes.get("train", 0), **{s: sizes[s] for s in loaded.evaluation}}
-    assert tuple(loaded.evaluation) == (spec.eval_splits or spec.test_splits) and loaded.info["partial"]
+    assert loaded.info.rows == {"train": sizes.get("train", 0), **{s: sizes[s] for s in loaded.evaluation}}
+    assert tuple(loaded.evaluation) == (spec.eval_splits or spec.test_splits) and loaded.info.partial
 
 
 def test_first_rows_are_what_the_files_say(glue):
@@ -119,7 +119,7 @@ def test_save_to_disk_is_the_same_data(tmp_path, glue):
     loaded = load_task(config("wnli", glue))
     DatasetDict(train=loaded.train, validation=loaded.evaluation["validation"]).save_to_disk(tmp_path / "wnli")
     again = load_task(config("wnli", tmp_path))
-    assert again.info["digest"] == loaded.info["digest"]
+    assert again.info.digest == loaded.info.digest
 
 
 def test_demo_data_are_small_and_qnli_only():
@@ -146,7 +146,7 @@ def test_holdout_is_stratified_and_disjoint(glue):
     train, held = loaded.train, loaded.evaluation["holdout"]
     assert sorted([*train["idx"], *held["idx"]]) == list(range(192))
     assert abs(np.mean(train["label"]) - np.mean(held["label"])) < 1 / len(held)
-    assert loaded.info["holdout"] and "validation" not in loaded.evaluation
+    assert loaded.info.holdout and "validation" not in loaded.evaluation
     with pytest.raises(UsageError, match="holdout_fraction"):
         split_holdout(get_task("rte"), Dataset.from_dict({"label": [0, 1]}), 0.5, 0)
 

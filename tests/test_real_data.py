@@ -22,8 +22,8 @@ def loaded(task, folder, **values):
 @pytest.mark.parametrize("task", ROWS)
 def test_a_complete_task_has_the_official_rows(task, real_glue):
     data = loaded(task, real_glue)
-    assert (data.info["rows"]["train"], data.info["rows"]["validation"]) == ROWS[task]
-    assert not data.info["partial"]
+    assert (data.info.rows["train"], data.info.rows["validation"]) == ROWS[task]
+    assert not data.info.partial
 
 
 def test_first_rows_are_glues(real_glue):
@@ -55,4 +55,4 @@ def test_the_demo_is_an_excerpt_of_qnli(real_glue):
 def test_every_task_trains(task, real_glue, tiny_models, tmp_path):
     small = {"max_train_samples": 64, "max_eval_samples": 48, "max_length": 48, "num_train_epochs": 1.0, "lr": 1e-3}
     record = run(config(task, real_glue, model=tiny_models["bert"], output=str(tmp_path), **small))
-    assert record.status == "ok" and record.data["partial"]
+    assert record.status == "ok" and record.data.partial

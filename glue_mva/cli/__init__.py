@@ -6,6 +6,7 @@ import sys
 import typer
 
 from glue_mva.cli import run as run_commands
+from glue_mva.cli.doctor import doctor
 from glue_mva.cli.exit_codes import EXIT_FAILED, EXIT_REFUSED
 from glue_mva.cli.optimizers import optimizers
 from glue_mva.cli.report import report
@@ -28,6 +29,7 @@ app.command()(run_commands.run)
 app.command()(run_commands.recipes)
 app.command()(run_commands.tasks)
 app.command()(optimizers)
+app.command()(doctor)
 app.command()(sweep)
 app.command()(plan)
 app.command()(status)

@@ -55,34 +55,35 @@ class RunProgress(TrainerCallback):
 
 def show_result(console: Console, record: RunRecord, config: ResolvedConfig) -> None:
     """The last table of `glue-mva run`."""
-    task = get_task(record.config["task"])
-    majority = next((v for k, v in record.majority.items() if k.endswith(task.headline)), None)
+    task, execution, data = get_task(record.config.task), record.execution, record.data
+    if execution is None or data is None or record.headline is None:
+        return
+    majority = record.majority.get(record.headline.split, {}).get(record.headline.metric)
     table = Table("task", "optimizer", "score", "last epoch", "majority", "time", Column("record", overflow="fold"))
     table.add_row(
         task.title,
-        get_optimizer(record.config["optim"]).label,
+        get_optimizer(record.config.optim).label,
         _score(record.score),
         _score(record.last_score),
         _score(None if majority is None else 100 * majority),
-        f"{record.execution.get('total_seconds', 0):.0f} s",
+        f"{execution.total_seconds:.0f} s",
         str(Path(config.output) / record.run_id / RECORD_FILE),
     )
     console.print(table)
     console.print(f"score: {task.headline} x 100 at the best epoch{_paper_score(record)}", highlight=False)
-    execution = record.execution
-    if "examples_per_second" in execution:
+    if execution.examples_per_second is not None:
         console.print(
-            f"{execution['examples_per_second']:g} examples/s, {execution['precision']}, padding "
-            f"{execution['padding']}, {execution['device']}; {sum(record.data['rows'].values()):,} rows"
-            + (" (partial data: not the score of the full task)" if record.data["partial"] else ""),
+            f"{execution.examples_per_second:g} examples/s, {execution.precision}, padding {execution.padding}, "
+            f"{execution.device}; {sum(data.rows.values()):,} rows"
+            + (" (partial data: not the score of the full task)" if data.partial else ""),
             highlight=False,
         )
 
 
 def _paper_score(record: RunRecord) -> str:
     """The paper's median for the same cell, where the run is comparable: its model, and all of the data."""
-    median = paper.TABLE3.get(record.config["optim"], {}).get(record.config["task"])
-    if median is None or record.config["model"] != paper.MODEL or record.data["partial"]:
+    median = paper.TABLE3.get(record.config.optim, {}).get(record.config.task)
+    if median is None or record.config.model != paper.MODEL or record.data is None or record.data.partial:
         return ""
     return f"; the paper's median over 4 seeds: {median[0]:.2f} (standard error {median[1]:.2f})"
 

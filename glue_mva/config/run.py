@@ -62,21 +62,24 @@ def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """The problems that pydantic found, as a user wants to read them: key, what is wrong, value."""
     problems: dict[str, list[str]] = {}
     shown: dict[str, str] = {}
+    missing: list[str] = []
     for found in error.errors():
         key = ".".join(str(part) for part in found["loc"] if not _is_branch(part))
+        if found["type"] == "missing":
+            missing.append(key)
+            continue
         problems.setdefault(key, [])
         if found["type"] == "extra_forbidden":
             problems[key].append(f"unknown key {key!r}{nearest(key, model.model_fields)}")
-        elif found["type"] == "missing":
-            problems[key].append(f"{key} is missing")
         elif found["type"] == "value_error":
             problems[key].append(str(found["ctx"]["error"]))
         else:
             text = repr(found["input"])
             shown[key] = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
             problems[key].append(found["msg"][0].lower() + found["msg"][1:])
-    return [f"{key}: {' or '.join(said)}, got {shown[key]}" if key in shown else "; ".join(said)
-            for key, said in problems.items()]  # fmt: skip
+    said = [f"{key}: {' or '.join(words)}, got {shown[key]}" if key in shown else "; ".join(words)
+            for key, words in problems.items()]  # fmt: skip
+    return said + ([f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"] if missing else [])
 
 
 def _is_branch(part: str | int) -> bool:

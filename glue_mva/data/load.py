@@ -2,9 +2,8 @@
 
 import hashlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -15,6 +14,7 @@ from glue_mva.config.identity import task_root
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.data import hub, tsv
 from glue_mva.errors import UsageError
+from glue_mva.record import DataInfo
 from glue_mva.tasks import DEMO_TASK, Task, get_task, is_folder
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ class TaskData:
     """`None` for a task without training rows (AX)."""
     evaluation: dict[str, Dataset]
     """Split name -> rows; the headline split first. With a holdout, the one split `holdout`."""
-    info: dict[str, Any] = field(default_factory=dict)
-    """For the record: source, rows, official rows, partial, digest."""
+    info: DataInfo
+    """For the record."""
 
 
 def load_task(config: ResolvedConfig) -> TaskData:
@@ -64,15 +64,15 @@ def load_task(config: ResolvedConfig) -> TaskData:
         evaluation = {"holdout": held}
 
     used = {"train": len(train) if train is not None else 0, **{k: len(v) for k, v in evaluation.items()}}
-    info = {
-        "source": "folder" if is_folder(config.data) else config.data,
-        "rows": used,
-        "source_rows": rows,
-        "official_rows": official,
-        "partial": rows != official or bool(config.max_train_samples or config.max_eval_samples),
-        "holdout": config.holdout_fraction > 0,
-        "digest": digest_rows({"train": train, **evaluation} if train is not None else evaluation),
-    }
+    info = DataInfo(
+        source="folder" if is_folder(config.data) else "demo" if config.data == "demo" else "hub",
+        rows=used,
+        source_rows=rows,
+        official_rows=official,
+        partial=rows != official or bool(config.max_train_samples or config.max_eval_samples),
+        holdout=config.holdout_fraction > 0,
+        digest=digest_rows({"train": train, **evaluation} if train is not None else evaluation),
+    )
     return TaskData(task, train, evaluation, info)
 
 

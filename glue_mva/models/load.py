@@ -41,7 +41,7 @@ def load_tokenizer(config: ResolvedConfig) -> PreTrainedTokenizerBase:
     """
     source, local_only = _source(config.model)
     try:
-        return AutoTokenizer.from_pretrained(source, local_files_only=local_only)
+        return AutoTokenizer.from_pretrained(source, local_files_only=local_only, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds for a missing or broken tokenizer
         raise UsageError(f"cannot load a tokenizer from {config.model!r}: {_reason(error, local_only)}") from None
 
@@ -58,7 +58,8 @@ def load_model(config: ResolvedConfig) -> PreTrainedModel:
     if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
         raise UsageError(f"model folder {config.model!r} has no weights: looked for model.safetensors")
     try:
-        model_config = AutoConfig.from_pretrained(source, local_files_only=local_only)
+        # False, not the default: that asks on the terminal whether to run code which comes with a model
+        model_config = AutoConfig.from_pretrained(source, local_files_only=local_only, trust_remote_code=False)
     except Exception as error:  # as for the tokenizer
         raise UsageError(f"cannot load model {config.model!r}: {_reason(error, local_only)}") from None
     if not isinstance(model_config, PretrainedConfig) or type(model_config) not in (
@@ -80,8 +81,9 @@ def load_model(config: ResolvedConfig) -> PreTrainedModel:
         _set_dropout(model_config, names, getattr(config, field))
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
-            source, config=model_config, dtype=torch.float32, use_safetensors=True, local_files_only=local_only
-        )
+            source, config=model_config, dtype=torch.float32, use_safetensors=True, local_files_only=local_only,
+            trust_remote_code=False,
+        )  # fmt: skip
     except Exception as error:  # as for the tokenizer
         raise UsageError(f"cannot load model {config.model!r}: {_reason(error, local_only)}") from None
     return model

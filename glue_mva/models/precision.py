@@ -1,9 +1,12 @@
 """Which arithmetic a run uses on the device that is there. Weights, optimizer and loss stay float32 in all of them."""
 
+from typing import Literal
+
 import torch
 
 from glue_mva.errors import UsageError
 
+Precision = Literal["fp32", "bf16", "fp16"]
 ACTIVATIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision -> dtype of activations."""
 
@@ -13,7 +16,7 @@ def cpu_has_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def resolve_precision(wanted: str, device: str) -> str:
+def resolve_precision(wanted: Precision | Literal["auto"], device: str) -> Precision:
     """`fp32`, `bf16` or `fp16` for a run on `device` (`cuda`, `cpu`, `mps`).
 
     Raises:

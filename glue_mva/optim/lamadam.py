@@ -24,7 +24,8 @@ class LaMAdam(MaxVAOptimizer):
         weight_decay: decoupled (as in AdamW): theta is multiplied by 1 - lr * weight_decay.
         amsgrad: use the running maximum of the second moment.
         maximize: ascend instead of descend.
-        foreach, fused: choose the implementation, as in torch.optim; None for both picks the fastest one that is safe.
+        foreach: step with foreach operations, as in torch.optim; None for both picks the fastest one that is safe.
+        fused: step with the fused kernel, as in torch.optim.
         capturable: keep step counts and learning rate on the device, as CUDA graphs need.
 
     Raises:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 INSTEAD = {"cuda": "foreach", "cpu": "foreach", "foreach": "for-loop"}
 """Implementation -> the plainer one that is taken where it is wrong."""
+LABELS = {"for-loop": "for-loop", "foreach": "foreach", "cpu": "C kernel", "cuda": "Triton kernel"}
+"""Implementation -> its name in messages."""
 _STEPS = 10
 _TOLERANCE = 2e-5
 """On a GPU, where operations may be contracted; on a CPU every bit must agree."""
@@ -32,7 +34,7 @@ def _verdict(name: str, cls: "type[Base]", amsgrad: bool, device: torch.device, 
     title = _known.get(key)
     if title is None:
         variant = f"{cls.__name__}{', amsgrad' if amsgrad else ''}, {str(dtype).removeprefix('torch.')}, {device}"
-        title = _known[key] = f"optimizer {name} ({variant})"
+        title = _known[key] = f"optimizer: {LABELS[name]} ({variant})"
     return checks.verdict(title, lambda: _check(*key))
 
 
@@ -46,7 +48,7 @@ def _check(name: str, cls: "type[Base]", amsgrad: bool, device: torch.device, dt
 
     own = getattr(sys.modules.get(cls.__module__), "__file__", None)
     sources = (Path(__file__).parent, *([Path(own)] if own else []))
-    return checks.Check(compare, INSTEAD[name], device, sources)
+    return checks.Check(compare, f"the {LABELS[INSTEAD[name]]} implementation", device, sources)
 
 
 def _forced(cls: "type[Base]", name: str) -> Callable[..., "Base"]:

@@ -6,14 +6,14 @@ so that a resample is a vector of weights and all resamples are one matrix produ
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_mva.report.stats import RESAMPLES
+from glue_mva.report.stats import LEVEL
 
 Floats = NDArray[np.float64]
+RESAMPLES = 5_000
 _WEIGHTS_PER_CHUNK = 4_000_000
 """Weights held at once: 32 MB."""
 
@@ -73,11 +73,14 @@ METRICS = {
 """Headline metric -> how to resample it. Binary labels for `matthews_correlation`."""
 
 
-class Draws(NamedTuple):
-    """Resampled differences a - b, (resamples,) each, score x 100."""
+@dataclass(frozen=True)
+class Interval:
+    """95 % percentile intervals of a - b, score x 100."""
 
-    medians: Floats
-    means: Floats
+    median_low: float
+    median_high: float
+    mean_low: float
+    mean_high: float
 
 
 def resample_scores(
@@ -107,7 +110,7 @@ def resample_scores(
     return scores
 
 
-def difference_draws(
+def difference_interval(
     metric: str,
     labels: NDArray,
     a: list[NDArray],
@@ -116,14 +119,13 @@ def difference_draws(
     paired: bool,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Draws:
-    """The difference of medians and of means with examples and seeds drawn anew, with replacement.
+) -> Interval:
+    """Percentile intervals of the difference of medians and of means, resampling examples and seeds.
 
     Args:
         labels: (rows,) of the dev set.
         a, b: outputs per run; in the order of their seeds where paired.
         paired: draw the same seeds for both.
-        seed: of the random numbers; another one for each task, so that tasks vary independently.
     """
     rng = np.random.default_rng(seed)
     scores = resample_scores(metric, labels, [*a, *b], resamples, rng)
@@ -131,4 +133,7 @@ def difference_draws(
     drawn_b = drawn_a if paired else rng.integers(len(b), size=(resamples, len(b)))
     x = np.take_along_axis(scores[:, : len(a)], drawn_a, axis=1)
     y = np.take_along_axis(scores[:, len(a) :], drawn_b, axis=1)
-    return Draws(np.median(x, axis=1) - np.median(y, axis=1), x.mean(axis=1) - y.mean(axis=1))
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    median = np.quantile(np.median(x, axis=1) - np.median(y, axis=1), tails)
+    mean = np.quantile(x.mean(axis=1) - y.mean(axis=1), tails)
+    return Interval(float(median[0]), float(median[1]), float(mean[0]), float(mean[1]))

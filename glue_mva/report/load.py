@@ -15,9 +15,8 @@ from glue_mva.config.identity import EXECUTION_FIELDS
 from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
 from glue_mva.optim.registry import get_optimizer
-from glue_mva.record import PREDICTIONS_FILE, RECORD_FILE, RecordError, RunRecord, read_record
+from glue_mva.record import FINISHED, PREDICTIONS_FILE, RECORD_FILE, Metrics, RecordError, RunRecord, read_record
 from glue_mva.tasks import TASKS, get_task
-from glue_mva.text import clean
 
 Curves = dict[str, NDArray[np.float64]]
 
@@ -48,38 +47,37 @@ class Runs:
         return Runs(self.table[mask], self.curves, self.environments, self.configs, list(self.notes))
 
 
-def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
-    """Read every `record.json` below some folders; a run that lies in several counts once.
+def load_runs(folder: Path, where: Sequence[str] = ()) -> Runs:
+    """Read every `record.json` below a folder.
 
     Args:
-        folders: RUNS of a sweep, or a single run's folder, each.
+        folder: RUNS of a sweep, or a single run's folder.
         where: `key=value` conditions on the config; other runs are left out.
 
     Raises:
         UsageError: no such folder, no record that can be read, an unknown key, or no run meets the conditions.
     """
-    for folder in folders:
-        if not folder.is_dir():
-            raise UsageError(f"{folder}: no such folder of runs")
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder of runs")
     wanted = _conditions(where)
     broken: list[str] = []
     found: list[_Read] = []
     number = 0
-    for folder, path in _record_files(folders):
+    for path in sorted(folder.rglob(RECORD_FILE)):
         try:
             record = read_record(path)
         except RecordError as error:
-            broken.append(clean(str(error).replace(f"{folder}/", "")))
+            broken.append(str(error).replace(f"{folder}/", ""))
             continue
         number += 1
-        config = record.config
+        config = record.config.model_dump()
         if all(config.get(key) == value for key, value in wanted.items()):
             found.append(_Read(_row(record, config, path.parent), _curves(record), record.environment, config))
     if not number:
         reason = f"; {broken[0]}" if broken else f": looked for {RECORD_FILE} in it and below"
-        raise UsageError(f"{', '.join(map(str, folders))}: no record that can be read{reason}")
+        raise UsageError(f"{folder}: no record that can be read{reason}")
     if not found:
-        raise UsageError(f"none of {number} records meets --where {' '.join(where)}")
+        raise UsageError(f"{folder}: none of {number} records meets --where {' '.join(where)}")
     runs = Runs(pd.DataFrame())
     if broken:
         runs.notes.append(_listed(f"{_count(len(broken), 'record')} could not be read and left out", broken))
@@ -93,12 +91,6 @@ def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
             read.config,
         )
     return runs
-
-
-def _record_files(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """(folder, record) for every file of that name, each once, in an order that depends on the runs' folders alone."""
-    found = {path.resolve(): (folder, path) for folder in folders for path in folder.rglob(RECORD_FILE)}
-    return sorted(found.values(), key=lambda pair: (pair[1].parent.name, str(pair[1])))
 
 
 class _Read(NamedTuple):
@@ -141,91 +133,81 @@ def _without_duplicates(found: list[_Read], notes: list[str]) -> list[_Read]:
 
 
 def _rank(read: _Read) -> tuple[bool, str]:
-    return read.row["status"] in ("ok", "diverged"), read.row["created"]
+    return read.row["status"] in FINISHED, read.row["created"]
 
 
 def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, Any]:
     execution, data, model = record.execution, record.data, record.model
-    task = get_task(config["task"])
-    split = dev_split(task.name, record.epochs)
-    rows, official = data.get("rows") or {}, data.get("official_rows") or task.rows
-    best = record.epochs[record.best_epoch] if record.best_epoch is not None and record.epochs else {}
-    last = record.epochs[-1] if record.epochs else {}
+    task, split = get_task(record.config.task), dev_split(record)
+    rows = data.rows if data is not None else {}
+    official = data.official_rows if data is not None else task.rows
+    best, last = record.best, record.epochs[-1] if record.epochs else None
     usable = record.status == "ok" and record.score is not None
     row: dict[str, Any] = {
         "run_id": record.run_id,
-        "task": task.name,
-        "optim": config["optim"],
-        "lr": config.get("lr"),
-        "weight_decay": config.get("weight_decay"),
-        "seed": config.get("seed"),
-        "optim_args": json.dumps(config.get("optim_args") or {}, sort_keys=True),
-        "holdout_fraction": config.get("holdout_fraction", 0.0),
-        "recipe": config.get("recipe"),
+        **{key: config[key] for key in ("task", "optim", "lr", "weight_decay", "seed")},
+        "optim_args": json.dumps(config["optim_args"], sort_keys=True),
+        **{key: config[key] for key in ("holdout_fraction", "recipe")},
         "status": record.status,
         "score": record.score if usable else math.nan,
         "last_score": record.last_score if usable and record.last_score is not None else math.nan,
-        "best_epoch": best.get("epoch", math.nan),
-        "last_epoch": last.get("epoch", math.nan),
-        "best_step": best.get("step", math.nan),
-        "majority_score": _times_100(pick(record.majority, f"{split}/{task.headline}")),
+        "best_epoch": best.epoch if best is not None else math.nan,
+        "last_epoch": last.epoch if last is not None else math.nan,
+        "best_step": best.step if best is not None else math.nan,
+        "majority_score": 100 * pick(record.majority, split, task.headline),
         "split": split,
-        "dev_rows": _first(rows, (split, task.eval_splits[0] if task.eval_splits else "", "validation", "holdout")),
+        "dev_rows": rows.get(split, math.nan),
         "train_rows": rows.get("train", math.nan),
         "official_train_rows": official.get("train", math.nan),
-        "official_dev_rows": _first(official, task.eval_splits[:1]),
-        "partial": bool(data.get("partial", False)),
-        "data": data.get("source", config.get("data")),
-        "data_digest": data.get("digest", ""),
-        "model": model.get("name", config.get("model")),
-        "model_digest": model.get("digest", ""),
-        "parameters": model.get("parameters", math.nan),
-        "updates": record.schedule.get("max_steps", math.nan),
+        "official_dev_rows": next((official[s] for s in task.eval_splits), math.nan),
+        "partial": data is not None and data.partial,
+        "data": data.source if data is not None else config["data"],
+        "data_digest": data.digest if data is not None else "",
+        "model": model.name if model is not None else config["model"],
+        "model_digest": (model.digest if model is not None else None) or "",
+        "parameters": model.parameters if model is not None else math.nan,
+        "updates": record.schedule.max_steps if record.schedule is not None else math.nan,
         "step_size": _mean(record.curves.get("step_size")),
-        "seconds": _first(execution, ("total_seconds", "seconds")),
+        "seconds": execution.total_seconds if execution is not None else math.nan,
     }
     for key in ("train_seconds", "eval_seconds", "examples_per_second", "tokens_per_second", "peak_memory_bytes",
                 "optimizer_state_bytes", "world_size", "threads"):  # fmt: skip
-        value = execution.get(key)
-        row[key] = value if isinstance(value, int | float) else math.nan
+        row[key] = _or(getattr(execution, key, None), math.nan)
     for key in ("device", "precision", "padding", "optimizer"):
-        row[key] = str(execution.get(key, ""))
-    row |= {f"best {k}": v for k, v in best.get("metrics", {}).items()}
-    row |= {f"last {k}": v for k, v in last.get("metrics", {}).items()}
+        row[key] = _or(getattr(execution, key, None), "")
+    for which, evaluation in (("best", best), ("last", last)):
+        metrics = evaluation.metrics if evaluation is not None else {}
+        row |= {f"{which} {s}/{name}": value for s, named in metrics.items() for name, value in named.items()}
     return row | {"error": record.error or "", "created": record.created, "folder": str(folder)}
 
 
-def dev_split(task: str, epochs: Sequence[dict[str, Any]]) -> str:
-    """The evaluated split that the score comes from: the task's first one, or the held-out rows of a search."""
-    spec = get_task(task)
-    found = list(dict.fromkeys(k.partition("/")[0] for entry in epochs for k in entry.get("metrics", {})))
-    return next((s for s in (*spec.eval_splits, *found) if s in found), next(iter(spec.eval_splits), "validation"))
+def _or(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value
 
 
-def pick(metrics: dict[str, Any], key: str) -> float:
-    """A metric that may be missing or null, as a float."""
-    value = metrics.get(key)
-    return math.nan if value is None else float(value)
+def dev_split(record: RunRecord) -> str:
+    """The split that the score comes from; of a run that failed before it was known, the one it would have been."""
+    if record.headline is not None:
+        return record.headline.split
+    return "holdout" if record.config.holdout_fraction else next(iter(get_task(record.config.task).eval_splits), "test")
 
 
-def _first(values: dict[str, Any], keys: Sequence[str]) -> float:
-    return next((values[k] for k in keys if isinstance(values.get(k), int | float)), math.nan)
-
-
-def _times_100(value: float) -> float:
-    return 100 * value
+def pick(metrics: Metrics, split: str, name: str) -> float:
+    """A metric that may be missing or no number, as a float."""
+    value = metrics.get(split, {}).get(name)
+    return math.nan if value is None else value
 
 
 def _mean(values: Sequence[float | None] | None) -> float:
-    finite = [v for v in values or [] if v is not None and math.isfinite(v)]
-    return sum(finite) / len(finite) if finite else math.nan
+    known = [v for v in values or [] if v is not None]
+    return sum(known) / len(known) if known else math.nan
 
 
 def _curves(record: RunRecord) -> Curves:
     curves = {k: np.array(v, dtype=float) for k, v in record.curves.items()}  # None becomes NaN
-    key = f"{dev_split(record.config['task'], record.epochs)}/{get_task(record.config['task']).headline}"
-    curves["dev_step"] = np.array([e.get("step", np.nan) for e in record.epochs], dtype=float)
-    curves["dev_score"] = np.array([100 * pick(e.get("metrics", {}), key) for e in record.epochs], dtype=float)
+    key = dev_split(record), get_task(record.config.task).headline
+    curves["dev_step"] = np.array([e.step for e in record.epochs], dtype=float)
+    curves["dev_score"] = np.array([100 * pick(e.metrics, *key) for e in record.epochs], dtype=float)
     return curves
 
 

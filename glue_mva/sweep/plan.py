@@ -223,15 +223,17 @@ def estimate_speed(sweep: SweepConfig) -> Speed:
     for path in sorted(Path(sweep.output).glob(f"*/{RECORD_FILE}"))[:SAMPLE_RECORDS]:
         try:
             record = read_record(path)
-            seconds, unit = record.execution.get("total_seconds"), unit_of(ResolvedConfig(**record.config))
-        except (RecordError, UsageError, OSError, KeyError, TypeError):
+            unit = unit_of(record.config)
+        except (RecordError, OSError, ValueError, KeyError):  # data folders that are not here, or not whole
             continue
-        if record.status != "ok" or not seconds or record.execution.get("resumed_from_step"):
+        execution = record.execution
+        if record.status != "ok" or execution is None or execution.resumed_from_step or record.config.model != model:
             continue
-        if record.config["model"] == model:
-            size = sum(p.stat().st_size for p in path.parent.iterdir() if p.is_file())
-            device = str(record.execution.get("device"))
-            found.setdefault(device, []).append((record.config["task"], unit.work / seconds, size))
+        if not execution.total_seconds:
+            continue
+        size = sum(p.stat().st_size for p in path.parent.iterdir() if p.is_file())
+        rate = unit.work / execution.total_seconds
+        found.setdefault(execution.device, []).append((record.config.task, rate, size))
     if not found:
         return _assumed_speed(model)
     device, rates = max(found.items(), key=lambda item: len(item[1]))

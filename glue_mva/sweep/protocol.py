@@ -17,7 +17,7 @@ from glue_mva.config.identity import run_id
 from glue_mva.config.recipes import RECIPES
 from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
-from glue_mva.record import RunRecord, Status
+from glue_mva.record import FINISHED, RunRecord, Status
 from glue_mva.sweep.config import FIRST_FINAL_SEED, FIRST_SEARCH_SEED, OptimizerEntry, SweepConfig, base_rows
 
 Stage = Literal["search", "final"]
@@ -46,20 +46,21 @@ class Outcome:
 
     @classmethod
     def of(cls, record: RunRecord) -> "Outcome":
-        sizes = [s for s in record.curves.get("step_size", []) if s is not None and math.isfinite(s)]
+        sizes = [size for size in record.curves.get("step_size", []) if size is not None]
+        execution = record.execution
         return cls(
             record.status,
             record.score,
             statistics.fmean(sizes) if sizes else None,
-            record.schedule.get("max_steps"),
-            None if record.execution.get("resumed_from_step") else record.execution.get("total_seconds"),
+            record.schedule.max_steps if record.schedule is not None else None,
+            None if execution is None or execution.resumed_from_step else execution.total_seconds,
             record.error,
         )
 
     @property
     def is_finished(self) -> bool:
         """Whether the result stands; a failed run is run again."""
-        return self.status in ("ok", "diverged")
+        return self.status in FINISHED
 
     @property
     def value(self) -> float:

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +59,7 @@ def remove_work(output: Path, run_id: str) -> None:
 
 def write_failure(config: ResolvedConfig, run_id: str, error: str) -> None:
     """Write the record of a run that could not write its own."""
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    record = RunRecord(run_id, "failed", config.model_dump(), config.sources, error=error, created=created)
+    record = RunRecord(run_id=run_id, status="failed", config=config, error=error)
     write_record(record, Path(config.output) / run_id)
 
 

@@ -79,12 +79,12 @@ def trouble_of(error: BaseException) -> Trouble:
 
 def prepare(config: ResolvedConfig) -> str | None:
     """Load and tokenize the data of a task, and load model and optimizer; returns what is wrong, or `None`."""
-    from glue_mva.training import runner
+    from glue_mva.training.prepare import prepare as prepare_run
 
     try:
         with _output_to(Path(config.output) / PREPARE_LOG_FILE):
             get_optimizer(config.optim).cls  # noqa: B018 - imports it
-            runner.prepare(config)
+            prepare_run(config)
     except UsageError as error:
         return str(error)
     return None

@@ -15,12 +15,15 @@ from transformers import PreTrainedModel
 
 from glue_mva.config.identity import model_identity, model_path
 from glue_mva.machine import cpu_name
+from glue_mva.optim import dispatch
+from glue_mva.optim.base import Base
+from glue_mva.record import ModelInfo
 
 PACKAGES = ("glue-mva", "torch", "transformers", "accelerate", "datasets", "evaluate", "numpy", "scikit-learn", "scipy")
 
 
 @lru_cache(maxsize=1)
-def describe() -> dict[str, Any]:
+def describe() -> dict[str, str | None]:
     """Package versions, Python, platform, and the commit where the program runs from a git checkout."""
     versions = {name.replace("-", "_"): importlib.metadata.version(name) for name in PACKAGES}
     return {
@@ -55,16 +58,16 @@ def device_name(device: str) -> str:
     return f"{cpu_name()} ({os.cpu_count()} cores)" if device == "cpu" else device
 
 
-def describe_model(name: str, model: PreTrainedModel) -> dict[str, Any]:
+def describe_model(name: str, model: PreTrainedModel) -> ModelInfo:
     """Name as given, architecture and size of the model; `digest` of a local folder, or the commit on the Hub."""
     local = Path(model_path(name)).is_dir()
-    return {
-        "name": name,
-        "architecture": type(model).__name__,
-        "model_type": model.config.model_type,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "digest": model_identity(name) if local else getattr(model.config, "_commit_hash", None),
-    }
+    return ModelInfo(
+        name=name,
+        architecture=type(model).__name__,
+        model_type=model.config.model_type,
+        parameters=sum(p.numel() for p in model.parameters()),
+        digest=model_identity(name) if local else getattr(model.config, "_commit_hash", None),
+    )
 
 
 def reset_peak_memory(device: str) -> None:
@@ -84,3 +87,18 @@ def state_bytes(optimizer: Any) -> int:
     """Bytes of all tensors in the optimizer's state."""
     tensors = (v for state in optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor))
     return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def kernel_of(optimizer: Any) -> str:
+    """Which implementation steps an optimizer: one of `dispatch.ALL` for those of this package; for others, by the
+    flags that torch's optimizers share; `own` of a class without them."""
+    groups = optimizer.param_groups
+    if isinstance(optimizer, Base):
+        return "+".join(sorted({dispatch.choose(group, group["params"]) for group in groups}))
+    if any(group.get("fused") for group in groups):
+        return "fused"
+    flags = {group.get("foreach", "own") for group in groups}
+    if flags == {"own"}:
+        return "own"
+    on_gpu = all(p.is_cuda for group in groups for p in group["params"])
+    return "foreach" if flags == {True} or (flags == {None} and on_gpu) else "for-loop"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import RunRecord
 from glue_mva.tasks import get_task
@@ -28,23 +29,27 @@ Made by glue-mva {version} with
 Run `{run_id}`; learning rate {lr:g}, weight decay {weight_decay:g}, batch {train_batch_size}, seed {seed}.
 """
 
+PARTIAL = "\nThe data were partial: the scores are not those of the full task."
+
 
 def write_model_card(record: RunRecord, folder: Path) -> Path:
     """Write `README.md` for the model of a record into `folder`."""
-    config, task = record.config, get_task(record.config["task"])
-    best = record.epochs[record.best_epoch]["metrics"] if record.best_epoch is not None else {}
-    lines = [f"| {k.partition('/')[0]} | {k.partition('/')[2]} | {v:.4f} |" for k, v in best.items() if "loss" not in k]
+    config, task = record.config, get_task(record.config.task)
+    best = record.best.metrics if record.best is not None else {}
+    lines = [f"| {split} | {name} | {values[name]:.4f} |" for split, values in best.items() for name in task.metrics]
     text = _CARD.format(
         title=task.title,
-        optimizer=get_optimizer(config["optim"]).label,
+        optimizer=get_optimizer(config.optim).label,
         rows="\n".join(lines),
         epochs=len(record.epochs),
         headline=task.headline,
-        partial="\nThe data were partial: the scores are not those of the full task." if record.data["partial"] else "",
-        version=record.environment["glue_mva"],
+        partial="\nThe data were partial: the scores are not those of the full task."
+        if record.data is not None and record.data.partial
+        else "",
+        version=record.environment.get("glue_mva"),
         command=command_line(record),
         run_id=record.run_id,
-        **{k: config[k] for k in ("model", "task", "lr", "weight_decay", "train_batch_size", "seed")},
+        **{k: getattr(config, k) for k in ("model", "task", "lr", "weight_decay", "train_batch_size", "seed")},
     )
     path = folder / "README.md"
     path.write_text(text, encoding="utf-8")
@@ -54,14 +59,14 @@ def write_model_card(record: RunRecord, folder: Path) -> Path:
 def command_line(record: RunRecord) -> str:
     """The command that repeats a run, with every value that was given."""
     config = record.config
-    words = ["glue-mva run", f"--task {config['task']}", f"--optim {config['optim']}", f"--model {config['model']}"]
-    words += [f"--data {config['data']}", f"--recipe {config['recipe']}", f"--seed {config['seed']}"]
-    given = [key for key, origin in record.sources.items() if origin == "given"]
+    words = ["glue-mva run", f"--task {config.task}", f"--optim {config.optim}", f"--model {config.model}"]
+    words += [f"--data {config.data}", f"--recipe {config.recipe}", f"--seed {config.seed}"]
+    given = [key for key, origin in config.sources.items() if origin == "given"]
     words += [f"--set {key}={_value(config, key)}" for key in given]
     return " ".join(words)
 
 
-def _value(config: dict, key: str) -> object:
+def _value(config: ResolvedConfig, key: str) -> object:
     table, _, name = key.rpartition(".")
-    value = config[table][name] if table else config[key]
+    value = config.optim_args[name] if table else getattr(config, key)
     return str(value).lower() if isinstance(value, bool) else value

@@ -1,54 +1,70 @@
 """What the Trainer logged and wrote -> the parts of a record."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from glue_mva.data.load import TaskData
+from glue_mva.record import Evaluation, Metrics
 from glue_mva.training import metrics
 
 CURVES = ("step", "epoch", "loss", "learning_rate", "step_size", "beta_mean", "beta_at_min", "beta_at_max")
-_TIMES = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
 def curves(history: list[dict[str, Any]]) -> dict[str, list[float | None]]:
-    """The Trainer's log entries of training -> lists of equal length; a name that was never logged is left out."""
+    """The Trainer's log entries of training -> lists of equal length; a name that was never logged is left out, a value
+    that is not finite is `None`."""
     points = [entry for entry in history if "loss" in entry]
-    return {name: [p.get(name) for p in points] for name in CURVES if any(name in p for p in points)}
+    return {name: [finite(p.get(name)) for p in points] for name in CURVES if any(name in p for p in points)}
 
 
-def evaluations(history: list[dict[str, Any]], splits: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The Trainer's log entries of evaluations -> one entry per evaluated update, all splits together."""
-    found: dict[int, dict[str, Any]] = {}
+def evaluations(history: list[dict[str, Any]], splits: Sequence[str], names: Sequence[str]) -> list[Evaluation]:
+    """The Trainer's log entries of evaluations -> one per evaluated update, all splits together.
+
+    Args:
+        splits: evaluated splits, as the Trainer names them.
+        names: metrics of the task; those that an evaluation lacks (a test set without labels) are left out.
+    """
+    values: dict[int, dict[str, dict[str, float | None]]] = {}
+    epochs: dict[int, float] = {}
     for logged in history:
         for split in splits:
-            prefix = f"eval_{split}_"
-            if f"{prefix}runtime" not in logged:
-                continue
-            entry = found.setdefault(
-                logged["step"], {"epoch": logged.get("epoch"), "step": logged["step"], "metrics": {}}
-            )
-            names = {k: k.removeprefix(prefix) for k in logged if k.startswith(prefix)}
-            entry["metrics"] |= {f"{split}/{n}": logged[k] for k, n in names.items() if n not in _TIMES}
-    return [found[step] for step in sorted(found)]
+            keys = {name: logged_name(split, name) for name in (*names, "loss")}
+            if keys["loss"] in logged:
+                step = logged["step"]
+                epochs[step] = float(logged.get("epoch") or 0.0)
+                found = {name: finite(logged[key]) for name, key in keys.items() if key in logged}
+                values.setdefault(step, {})[split] = found
+    return [Evaluation(epoch=epochs[step], step=step, metrics=values[step]) for step in sorted(values)]
 
 
-def best_evaluation(values: list[float]) -> int:
-    """Index of the highest value, the earliest of equals; values that are not finite never win."""
-    return int(np.argmax([v if np.isfinite(v) else -np.inf for v in values]))
+def logged_name(split: str, metric: str) -> str:
+    """Name under which the Trainer logs a metric of one of several evaluated splits."""
+    return f"eval_{split}_{metric}"
 
 
-def majority(data: TaskData) -> dict[str, float]:
-    """`<split>/<metric>` -> value of the constant prediction; empty where there are no training rows."""
+def finite(value: float | None) -> float | None:
+    """A number, or `None` where there is none."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def best_evaluation(values: Sequence[float | None]) -> int:
+    """Index of the highest value, the earliest of equals; one that is no number never wins."""
+    known = [finite(value) for value in values]
+    return int(np.argmax([-np.inf if value is None else value for value in known]))
+
+
+def majority(data: TaskData) -> Metrics:
+    """Metrics of the constant prediction, by split; empty where there are no training rows."""
     if data.train is None:
         return {}
     labels = np.asarray(data.train["label"])
-    values = {
+    return {
         name: metrics.majority(data.task.name, labels, np.asarray(split["label"]))
         for name, split in data.evaluation.items()
     }
-    return {f"{name}/{metric}": v for name, named in values.items() for metric, v in named.items()}
 
 
 def load_predictions(folder: Path, step: int, split: str) -> tuple[np.ndarray, np.ndarray]:

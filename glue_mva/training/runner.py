@@ -3,31 +3,34 @@
 import shutil
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import DataCollatorWithPadding, PrinterCallback, TrainerCallback, set_seed
+from transformers import PrinterCallback, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
+from glue_mva import paper
 from glue_mva.config.identity import run_id
 from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.config.schedule import schedule
-from glue_mva.data.encode import EncodedSplit, encode
-from glue_mva.data.load import TaskData, load_task
 from glue_mva.errors import UsageError
-from glue_mva.models.dropout import use_cpu_dropout
-from glue_mva.models.load import check_vocabulary, compile_encoder, load_model, load_tokenizer, longest_input
-from glue_mva.models.memory import reuse_freed_memory
-from glue_mva.models.packing import PackedCollator, can_pack, use_packing
-from glue_mva.models.precision import ACTIVATIONS, resolve_precision
-from glue_mva.record import RECORD_FILE, RecordError, RunRecord, read_record, write_predictions, write_record
+from glue_mva.models.vocabulary import CompactVocabulary, can_compact
+from glue_mva.record import (
+    RECORD_FILE,
+    Evaluation,
+    Execution,
+    Headline,
+    RecordError,
+    RunRecord,
+    read_record,
+    write_predictions,
+    write_record,
+)
 from glue_mva.training import environment, results
-from glue_mva.training.arguments import device_batch_size, reporters, training_arguments
+from glue_mva.training.arguments import reporters, training_arguments
 from glue_mva.training.callbacks import (
     KeepBest,
     StopEarly,
@@ -40,6 +43,7 @@ from glue_mva.training.callbacks import (
 from glue_mva.training.contexts import check_output, deterministic, locked, quiet_libraries
 from glue_mva.training.glue_metric import GlueMetric
 from glue_mva.training.model_card import write_model_card
+from glue_mva.training.prepare import Prepared, collator, prepare
 from glue_mva.training.trainer import GlueTrainer
 
 
@@ -83,70 +87,6 @@ def run(config: RunConfig, callbacks: Sequence[TrainerCallback] = ()) -> RunReco
                     torch.compiler.reset()
 
 
-@dataclass
-class Prepared:
-    """Everything that can be refused, loaded and checked before anything is written."""
-
-    data: TaskData
-    train: EncodedSplit | None
-    evaluation: dict[str, EncodedSplit]
-    tokenizer: Any
-    model: Any
-    device: str
-    precision: str
-    padding: str
-    cuda_graphs: bool
-    target_scale: float
-    max_length: int
-    seconds: float
-
-
-def prepare(config: ResolvedConfig) -> Prepared:
-    """Load and check everything that a run needs, and tokenize its data; writes only to the cache.
-
-    Raises:
-        UsageError: bad input.
-    """
-    watch = Stopwatch()
-    device = environment.device_type()
-    precision = resolve_precision(config.precision, device)
-    device_batch_size(config), reporters(config)  # refuse what cannot be had
-    data = load_task(config)
-    tokenizer = load_tokenizer(config)
-    set_seed(config.seed)
-    model = load_model(config)
-    check_vocabulary(model, tokenizer)
-    if device == "cpu":
-        reuse_freed_memory()
-        use_cpu_dropout(model)
-    own_layers = device == "cpu" and not config.compile
-    padding = set_padding(config.padding, model, ACTIVATIONS[precision] if own_layers else None)
-    few_shapes = padding != "longest" and config.gradient_accumulation_steps == 1
-    cuda_graphs = config.compile and device == "cuda" and few_shapes
-    if config.compile:
-        compile_encoder(model, device, cuda_graphs=cuda_graphs)
-    max_length = longest_input(model, config.max_length)
-    scale = 1 / data.task.label_range[1] if config.scale_targets and data.task.is_regression else 1.0
-    train = encode(data.train, data.task, tokenizer, max_length, scale) if data.train is not None else None
-    evaluation = {
-        name: encode(split, data.task, tokenizer, max_length, scale) for name, split in data.evaluation.items()
-    }
-    return Prepared(
-        data=data,
-        train=train,
-        evaluation=evaluation,
-        tokenizer=tokenizer,
-        model=model,
-        device=device,
-        precision=precision,
-        padding=padding,
-        cuda_graphs=cuda_graphs,
-        target_scale=scale,
-        max_length=max_length,
-        seconds=watch.seconds,
-    )
-
-
 class _Run:
     """One run in the making."""
 
@@ -158,17 +98,29 @@ class _Run:
         self.prepared = prepared
         self.task = prepared.data.task
         self.schedule = schedule(config, len(prepared.train) if prepared.train is not None else 0)
-        self.headline = f"{next(iter(prepared.evaluation))}/{self.task.headline}"
-        self.record = RunRecord(
-            run_id=folder.name,
-            status="failed",
-            config=config.model_dump(),
-            sources=config.sources,
-            schedule=asdict(self.schedule),
-            data=prepared.data.info,
-            model=environment.describe_model(config.model, prepared.model),
-            environment=environment.describe(),
-        )
+        self.headline = Headline(split=next(iter(prepared.evaluation)), metric=self.task.headline)
+        self.known: dict[str, Any] = {
+            "run_id": folder.name,
+            "config": config,
+            "headline": self.headline,
+            "schedule": self.schedule,
+            "data": prepared.data.info,
+            "model": environment.describe_model(config.model, prepared.model),
+            "environment": environment.describe(),
+        }
+        """What the record holds however training ends."""
+        self.vocabulary = self._compact_vocabulary()
+
+    def _compact_vocabulary(self) -> CompactVocabulary | None:
+        """Leave out of training what needs none. Only for optimizers known to treat every weight by itself, and not
+        where a loss scale may skip updates, which the rows that are left out would have to know of."""
+        prepared = self.prepared
+        known = self.config.optim in paper.BEST_HPARAMS and prepared.precision != "fp16"
+        if prepared.train is None or self.config.num_train_epochs == 0 or not known or not can_compact(prepared.model):
+            return None
+        splits = [prepared.train, *prepared.evaluation.values()]
+        tokens = (split.columns["input_ids"] for split in splits)
+        return CompactVocabulary(prepared.model, tokens, keep_rest=self.config.save_model)
 
     def execute(self, callbacks: Sequence[TrainerCallback]) -> RunRecord:
         watch = Stopwatch()
@@ -181,30 +133,17 @@ class _Run:
         trainer.add_callback(divergence)
         environment.reset_peak_memory(self.prepared.device)
         try:
-            self._train(trainer, checkpoint)
-            self._fill(trainer, divergence)
+            trained = self._train(trainer, checkpoint)
+            record = self._record(trainer, divergence, self._execution(trainer, checkpoint, watch, trained))
         except BaseException as error:
-            self.record.error = "".join(traceback.format_exception_only(error)).strip()
             if writes and not isinstance(error, KeyboardInterrupt):
-                self._write()
+                said = "".join(traceback.format_exception_only(error)).strip()
+                self._write(RunRecord(status="failed", error=said, **self.known))
             raise
-        self.record.execution |= {
-            "device": environment.device_name(self.prepared.device),
-            "precision": self.prepared.precision,
-            "padding": self.prepared.padding,
-            "world_size": trainer.args.world_size,
-            "threads": torch.get_num_threads(),
-            "gradient_accumulation_steps": self.config.gradient_accumulation_steps,
-            "max_length": self.prepared.max_length,
-            "resumed_from_step": checkpoint_step(checkpoint) if checkpoint else None,
-            "prepare_seconds": round(self.prepared.seconds, 3),
-            "total_seconds": round(self.prepared.seconds + watch.seconds, 3),
-            "peak_memory_bytes": environment.peak_memory(self.prepared.device),
-        }
         if writes:
-            self._write(self._predictions() if self.record.epochs else None)
+            self._write(record, self._predictions(record))
             shutil.rmtree(self.work, ignore_errors=True)
-        return self.record
+        return record
 
     def _trainer(self, callbacks: Sequence[TrainerCallback]) -> GlueTrainer:
         config, prepared = self.config, self.prepared
@@ -214,7 +153,7 @@ class _Run:
             args=arguments,
             train_dataset=prepared.train,
             eval_dataset=prepared.evaluation,
-            data_collator=_collator(prepared),
+            data_collator=collator(prepared),
             compute_metrics=self._compute_metrics,
             callbacks=[TimedCheckpoint(config.checkpoint_minutes), *callbacks],
             optim=config.optim,
@@ -230,7 +169,7 @@ class _Run:
             from torch.utils.tensorboard import SummaryWriter
 
             trainer.add_callback(TensorBoardCallback(SummaryWriter(str(self.folder / "tensorboard"))))
-        logged_name = f"eval_{self.headline.replace('/', '_')}"
+        logged_name = results.logged_name(self.headline.split, self.headline.metric)
         if config.save_model:
             trainer.add_callback(KeepBest(logged_name, lambda: self._save_model(trainer)))
         if config.early_stopping_patience:
@@ -247,53 +186,85 @@ class _Run:
         """Targets, or predicted targets, as (rows,) on the scale of the data; logits and classes as they are."""
         return values.reshape(len(values)) / self.prepared.target_scale if self.task.is_regression else values
 
-    def _train(self, trainer: GlueTrainer, checkpoint: Path | None) -> None:
+    def _train(self, trainer: GlueTrainer, checkpoint: Path | None) -> dict[str, Any]:
+        """Train, or only evaluate; returns what the training adds to the record's `execution`."""
         if self.config.num_train_epochs == 0:
             trainer.evaluate()
-            return
+            return dict.fromkeys(
+                ("optimizer", "kernel", "trained_parameters", "optimizer_state_bytes", "train_seconds",
+                 "examples_per_second", "tokens_per_second")
+            )  # fmt: skip
         watch = Stopwatch()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        train_seconds = watch.seconds - trainer.eval_seconds
+        seconds = watch.seconds - trainer.eval_seconds
         steps = trainer.state.global_step - (checkpoint_step(checkpoint) if checkpoint else 0)
         rows = min(steps * self.config.train_batch_size, int(trainer.state.epoch * len(self.prepared.train or ())))
         tokens = float(self.prepared.train.lengths.mean()) * rows if self.prepared.train is not None else 0.0
         optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)  # accelerate wraps it
-        self.record.execution = {
+        return {
             "optimizer": type(optimizer).__name__,
+            "trained_parameters": sum(p.numel() for p in self.prepared.model.parameters() if p.requires_grad),
+            "kernel": environment.kernel_of(optimizer),
             "optimizer_state_bytes": environment.state_bytes(optimizer),
-            "train_seconds": round(train_seconds, 3),
-            "eval_seconds": round(trainer.eval_seconds, 3),
-            "examples_per_second": round(rows / train_seconds, 2),
-            "tokens_per_second": round(tokens / train_seconds, 1),
+            "train_seconds": round(seconds, 3),
+            "examples_per_second": round(rows / seconds, 2),
+            "tokens_per_second": round(tokens / seconds, 1),
         }
 
-    def _fill(self, trainer: GlueTrainer, divergence: StopOnDivergence) -> None:
-        """Scores, curves and predictions, from what the Trainer logged and wrote."""
-        record, history = self.record, trainer.state.log_history
-        record.curves = results.curves(history)
-        record.epochs = results.evaluations(history, tuple(self.prepared.evaluation))
-        record.majority = results.majority(self.prepared.data)
-        scores = [entry["metrics"][self.headline] for entry in record.epochs if self.headline in entry["metrics"]]
-        diverged_at = divergence.diverged_at
-        if diverged_at is None and scores and not np.isfinite(scores[-1]):
-            diverged_at = record.epochs[-1]["step"]
-        if diverged_at is not None:
-            record.status, record.error = "diverged", f"the loss was not finite at update {diverged_at}"
-        else:
-            record.status = "ok"
-            if scores:
-                record.best_epoch = results.best_evaluation(scores)
-                record.score, record.last_score = (round(100 * scores[i], 10) for i in (record.best_epoch, -1))
-        record.created = datetime.now(UTC).isoformat(timespec="seconds")
+    def _execution(
+        self, trainer: GlueTrainer, checkpoint: Path | None, watch: Stopwatch, trained: dict[str, Any]
+    ) -> Execution:
+        prepared = self.prepared
+        return Execution(
+            device=environment.device_name(prepared.device),
+            device_type=prepared.device,
+            precision=prepared.precision,
+            padding=prepared.padding,
+            eval_seconds=round(trainer.eval_seconds, 3),
+            prepare_seconds=round(prepared.seconds, 3),
+            total_seconds=round(prepared.seconds + watch.seconds, 3),
+            world_size=trainer.args.world_size,
+            threads=torch.get_num_threads(),
+            gradient_accumulation_steps=self.config.gradient_accumulation_steps,
+            max_length=prepared.max_length,
+            resumed_from_step=checkpoint_step(checkpoint) if checkpoint else None,
+            peak_memory_bytes=environment.peak_memory(prepared.device),
+            **trained,
+        )
 
-    def _predictions(self) -> dict[str, np.ndarray]:
-        steps = {"last": self.record.epochs[-1]["step"]}
-        if self.record.best_epoch is not None:
-            steps["best"] = self.record.epochs[self.record.best_epoch]["step"]
+    def _record(self, trainer: GlueTrainer, divergence: StopOnDivergence, execution: Execution) -> RunRecord:
+        """The whole record, from what the Trainer logged."""
+        history = trainer.state.log_history
+        epochs = results.evaluations(history, list(self.prepared.evaluation), self.task.metrics)
+        result: dict[str, Any] = {"status": "ok"}
+        scores = [e.metrics[self.headline.split].get(self.headline.metric) for e in epochs]
+        labelled = any(self.headline.metric in e.metrics[self.headline.split] for e in epochs)
+        diverged_at = divergence.diverged_at
+        if diverged_at is None and labelled and scores[-1] is None:
+            diverged_at = epochs[-1].step
+        if diverged_at is not None:
+            result = {"status": "diverged", "error": f"the loss was not finite at update {diverged_at}"}
+        elif labelled:
+            best = results.best_evaluation(scores)
+            result |= {"best_epoch": best, "score": _score(scores[best]), "last_score": _score(scores[-1])}
+        return RunRecord(
+            **self.known,
+            **result,
+            execution=execution,
+            epochs=epochs,
+            majority=results.majority(self.prepared.data),
+            curves=results.curves(history),
+        )
+
+    def _predictions(self, record: RunRecord) -> dict[str, np.ndarray]:
+        """Outputs of the best and the last epoch, as `write_predictions` takes them; none without an evaluation."""
+        kept: dict[str, Evaluation] = {"last": record.epochs[-1]} if record.epochs else {}
+        if record.best is not None:
+            kept["best"] = record.best
         arrays = {}
         for split in self.prepared.evaluation:
-            for which, step in steps.items():
-                outputs, labels = results.load_predictions(self.evaluations, step, split)
+            for which, evaluation in kept.items():
+                outputs, labels = results.load_predictions(self.evaluations, evaluation.step, split)
                 arrays[f"{split}/{which}"] = self._original_scale(outputs)
                 arrays[f"{split}/labels"] = self._original_scale(labels)
         return arrays
@@ -301,39 +272,24 @@ class _Run:
     def _save_model(self, trainer: GlueTrainer) -> None:
         if trainer.is_world_process_zero():
             target = self.folder / "model"
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(target)
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            state = None
+            if self.vocabulary is not None:
+                state = self.vocabulary.whole_state(model, trainer.lr_scheduler, trainer.state.global_step)
+            model.save_pretrained(target, state_dict=state)
             self.prepared.tokenizer.save_pretrained(target)
 
-    def _write(self, predictions: dict[str, np.ndarray] | None = None) -> None:
+    def _write(self, record: RunRecord, predictions: dict[str, np.ndarray] | None = None) -> None:
         """The record last: where it is, everything beside it is whole."""
         try:
-            if predictions is not None:
+            if predictions:
                 write_predictions(predictions, self.folder)
             if self.config.save_model and (self.folder / "model").is_dir():
-                write_model_card(self.record, self.folder / "model")
-            write_record(self.record, self.folder)
+                write_model_card(record, self.folder / "model")
+            write_record(record, self.folder)
         except OSError as error:
             raise UsageError(f"cannot write the record in {str(self.folder)!r}: {error.strerror}") from error
 
 
-def set_padding(wanted: str, model: Any, activations: torch.dtype | None = None) -> str:
-    """Prepare a model for `none` (packed batches), `longest` or `max_length`, and say which it is.
-
-    Args:
-        activations: see `use_packing`.
-
-    Raises:
-        UsageError: `none` was asked for, but is not verified for this family.
-    """
-    if wanted == "none" and not can_pack(model):
-        raise UsageError(f"padding none is not verified for {model.config.model_type}; take auto or longest")
-    if wanted not in ("auto", "none") or not can_pack(model):
-        return "longest" if wanted == "auto" else wanted
-    use_packing(model, activations)
-    return "none"
-
-
-def _collator(prepared: Prepared) -> Any:
-    if prepared.padding == "none":
-        return PackedCollator(prepared.model, few_sizes=prepared.cuda_graphs)
-    return DataCollatorWithPadding(prepared.tokenizer, padding=prepared.padding, max_length=prepared.max_length)
+def _score(value: float | None) -> float | None:
+    return None if value is None else round(100 * value, 10)

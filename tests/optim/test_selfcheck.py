@@ -46,7 +46,7 @@ def test_sound_implementations_are_taken_in_silence(cls, caplog):
         step(cls, fused=True)
         step(cls, foreach=True)
     name = cls.__name__
-    assert set(found) == {f"optimizer {how} ({name}, float32, cpu)" for how in ("cpu", "foreach")}
+    assert set(found) == {f"optimizer: {how} ({name}, float32, cpu)" for how in ("C kernel", "foreach")}
     assert all(verdict.ok and verdict.difference == verdict.tolerance == 0.0 for verdict in found.values())
     assert not warnings_of(caplog)
 
@@ -65,8 +65,10 @@ def test_a_wrong_c_kernel_is_not_taken(old, new, monkeypatch, tmp_path, caplog):
     break_c(monkeypatch, tmp_path, old, new)
     assert torch.equal(step(fused=True), expected)
     (warning,) = warnings_of(caplog)
-    assert warning.startswith("optimizer cpu (MAdam, float32, cpu) is not used here: parameters and state differ from")
-    assert warning.endswith("where 0 is allowed; taking foreach instead") and "\n" not in warning
+    assert warning.startswith(
+        "optimizer: C kernel (MAdam, float32, cpu) is not used here: parameters and state differ from"
+    )
+    assert warning.endswith("where 0 is allowed; taking the foreach implementation instead") and "\n" not in warning
 
 
 def test_the_verdict_outlives_the_process(monkeypatch, tmp_path, caplog):
@@ -103,8 +105,8 @@ def test_one_that_raises_is_not_taken_and_is_tried_again(monkeypatch, tmp_path, 
     monkeypatch.setattr(foreach, "step", fail)
     assert torch.equal(step(foreach=True), step(foreach=False))
     assert warnings_of(caplog) == [
-        "optimizer foreach (MAdam, float32, cpu) is not used here: it raises ZeroDivisionError: as asked; "
-        "taking for-loop instead"
+        "optimizer: foreach (MAdam, float32, cpu) is not used here: it raises ZeroDivisionError: as asked; "
+        "taking the for-loop implementation instead"
     ]
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -121,7 +123,7 @@ def test_a_wrong_triton_kernel_is_not_taken(monkeypatch, caplog):
     monkeypatch.setattr(cuda, "_launch", lambda table, *rest: launch(table._replace(blocks=table.blocks[:-2]), *rest))
     assert torch.equal(step(fused=True), step(foreach=False))
     (warning,) = warnings_of(caplog)
-    assert "optimizer cuda (MAdam" in warning and "taking foreach instead" in warning
+    assert "optimizer: Triton kernel (MAdam" in warning and "taking the foreach implementation instead" in warning
 
 
 class Halved(MAdam):
@@ -135,7 +137,7 @@ class Halved(MAdam):
 def test_a_subclass_with_an_update_of_its_own_is_stepped_by_it(caplog):
     assert torch.equal(step(Halved), step(Halved, foreach=False))
     assert not torch.equal(step(Halved), step(MAdam))
-    assert "optimizer foreach (Halved, float32, cpu) is not used here" in warnings_of(caplog)[0]
+    assert "optimizer: foreach (Halved, float32, cpu) is not used here" in warnings_of(caplog)[0]
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(monkeypatch, tmp_path, caplog):

@@ -9,7 +9,19 @@ import numpy as np
 from glue_mva.config.identity import run_id
 from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
-from glue_mva.record import RunRecord, Status, read_record, write_predictions, write_record
+from glue_mva.config.schedule import Schedule
+from glue_mva.record import (
+    DataInfo,
+    Evaluation,
+    Execution,
+    Headline,
+    ModelInfo,
+    RunRecord,
+    Status,
+    read_record,
+    write_predictions,
+    write_record,
+)
 from glue_mva.tasks import get_task
 from glue_mva.training import metrics
 
@@ -35,33 +47,46 @@ def make_record(
     spec = get_task(task)
     split = "holdout" if resolved.holdout_fraction else spec.eval_splits[0]
     value = None if score is None else score / 100
-    history = [] if value is None else [
-        {"epoch": float(k), "step": k * UPDATES // 4, "metrics": {f"{split}/{spec.headline}": value - drop}}
+    epochs = [] if value is None else [
+        Evaluation(epoch=float(k), step=k * UPDATES // 4, metrics={split: {spec.headline: value - drop}})
         for k, drop in ((1, 0.2), (2, 0.05), (3, 0.0), (4, 0.01))
     ]  # fmt: skip
     digest = f"{task}{resolved.max_train_samples or ''}{resolved.holdout_fraction or ''}"
+    rows = {"train": spec.rows["train"], split: spec.rows[spec.eval_splits[0]]}
     return RunRecord(
         run_id=run_id(resolved),
         status=status,
-        config=resolved.model_dump(),
-        sources=resolved.sources,
+        config=resolved,
+        headline=Headline(split=split, metric=spec.headline),
         score=score,
         best_epoch=None if score is None else 2,
         last_score=None if score is None else score - 1,
-        epochs=history,
-        majority={f"{split}/{spec.headline}": 0.0 if spec.headline != "accuracy" else 0.5},
+        epochs=epochs,
+        majority={split: {spec.headline: 0.0 if spec.headline != "accuracy" else 0.5}},
         curves=make_curves(resolved, points) if curves else {},
-        schedule={"total_steps": UPDATES, "warmup_steps": 4, "max_steps": UPDATES, "steps_per_epoch": UPDATES // 4},
-        data={"source": "hub", "rows": {"train": spec.rows["train"], split: spec.rows[spec.eval_splits[0]]},
-              "official_rows": spec.rows, "partial": partial, "digest": digest},
-        model={"name": model_name, "architecture": "roberta", "parameters": 124_647_170, "digest": model_name},
-        execution={"device": "cpu", "precision": "fp32", "padding": "none", "optimizer": "foreach", "threads": 1,
-                   "total_seconds": 41.0 + resolved.seed % 7, "peak_memory_bytes": 2**30,
-                   "optimizer_state_bytes": 124_647_170 * 8},
+        schedule=Schedule(UPDATES, 4, UPDATES, UPDATES // 4),
+        data=DataInfo(source="hub", rows=rows, source_rows=rows, official_rows=spec.rows, partial=partial,
+                      holdout=resolved.holdout_fraction > 0, digest=digest),
+        model=ModelInfo(name=model_name, architecture="roberta", model_type="roberta", parameters=124_647_170,
+                        digest=model_name),
+        execution=make_execution(resolved.seed),
         environment={"glue_mva": "0.1.0", "torch": "2.13.0", "python": "3.11.0", "commit": "0123456789ab"},
         error="loss is not finite at update 7" if status == "diverged" else None,
         created=created,
     )  # fmt: skip
+
+
+def make_execution(seed: int, **changes: Any) -> Execution:
+    """How a run was carried out."""
+    values: dict[str, Any] = {
+        "device": "cpu", "device_type": "cpu", "precision": "fp32", "padding": "none", "optimizer": "AdamW",
+        "kernel": "foreach", "trained_parameters": 100_000_000,
+        "optimizer_state_bytes": 124_647_170 * 8, "train_seconds": 30.0, "eval_seconds": 5.0,
+        "examples_per_second": 100.0, "tokens_per_second": 5000.0, "prepare_seconds": 6.0,
+        "total_seconds": 41.0 + seed % 7, "world_size": 1, "threads": 1, "gradient_accumulation_steps": 1,
+        "max_length": 512, "resumed_from_step": None, "peak_memory_bytes": 2**30,
+    }  # fmt: skip
+    return Execution(**values | changes)
 
 
 def make_curves(config: ResolvedConfig, points: int) -> dict[str, list[float | None]]:
@@ -96,10 +121,12 @@ def write_predicted_run(runs: Path, task: str, optim: str, quality: float, *, ro
     labels, outputs = make_predictions(task, quality, rows, np.random.default_rng([seed, len(optim), len(task)]))
     value = metrics.compute(task, metrics.to_predictions(task, outputs), labels)
     record = make_record(task, optim, score=100 * value[spec.headline], **config)
-    split = next(iter(record.epochs[0]["metrics"])).partition("/")[0]
-    record.data["rows"][split] = rows
-    record.data["partial"] = True
-    record.epochs[2]["metrics"] = {f"{split}/{name}": v for name, v in value.items()}
+    assert record.data is not None and record.headline is not None
+    split = record.headline.split
+    epochs = [*record.epochs]
+    epochs[2] = epochs[2].model_copy(update={"metrics": {split: value}})
+    data = record.data.model_copy(update={"rows": {**record.data.rows, split: rows}, "partial": True})
+    record = record.model_copy(update={"epochs": epochs, "data": data})
     folder = write_run(runs, record)
     write_predictions({f"{split}/labels": labels, f"{split}/best": outputs, f"{split}/last": outputs}, folder)
     return folder

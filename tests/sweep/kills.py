@@ -27,7 +27,8 @@ def results(folder: Path) -> dict[str, dict[str, Any]]:
     for path in sorted(folder.glob("*/record.json")):
         record = read_record(path)
         found[record.run_id] = {"status": record.status, "score": record.score, "last_score": record.last_score,
-                                "epochs": record.epochs, "curves": record.curves, "config": record.config}  # fmt: skip
+                                "epochs": record.epochs, "curves": record.curves,
+                                "config": record.config.model_dump()}  # fmt: skip
     return found
 
 

@@ -50,7 +50,7 @@ def test_search_then_final_runs(finished: Path, here: Path):
         for run in final_runs(progress.table, key, progress.outcomes):
             record = read_record(finished / run.run_id)
             assert record.status == "ok"
-            assert record.config["seed"] in (1, 2)
+            assert record.config.seed in (1, 2)
     assert not list(finished.glob("*/work"))
 
 
@@ -74,7 +74,7 @@ def test_folders_of_two_machines_are_copied_together(finished: Path, sweep: Swee
     [
         (lambda text: text[: len(text) // 2], "not whole JSON"),
         (lambda text: "", "empty (0 bytes)"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 0'), "schema version 0"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 0'), "schema version 0"),
         (lambda text: text.replace('"run_id": "', '"run_id": "other-'), "is the record of run other-"),
     ],
 )
@@ -131,8 +131,8 @@ def test_out_of_memory_is_retried_once_with_smaller_parts_of_the_same_batch(
     hungry, starved = (run for run in known_runs(progress.table, {}))
     record = read_record(Path(sweep.output) / hungry.run_id)
     assert record.status == "ok"
-    assert record.execution["gradient_accumulation_steps"] == 4
-    assert record.config["train_batch_size"] == 16
+    assert record.execution.gradient_accumulation_steps == 4
+    assert record.config.train_batch_size == 16
     assert "out of memory" in progress.failed[starved.run_id]
     assert len((here / "starved.attempts").read_text()) == 2
 

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from glue_mva import paper
+from glue_mva.config.resolve import resolve
+from glue_mva.config.run import RunConfig
 from glue_mva.record import RunRecord
 from glue_mva.sweep import Hparams, Outcome, SweepConfig, cells, chosen, expand, final_runs, known_runs, load_sweep
 
@@ -130,7 +132,8 @@ def test_matched_row_scales_lr_by_the_ratio_of_step_sizes():
 
 
 def test_step_size_of_a_record_is_the_mean_of_its_curve():
-    record = RunRecord("x", "ok", {}, {}, score=1.0, curves={"step_size": [1.0, None, 3.0]})
+    config = resolve(RunConfig(task="rte", optim="adam"))
+    record = RunRecord(run_id="x", status="failed", config=config, curves={"step_size": [1.0, None, 3.0]})
     assert Outcome.of(record).step_size == 2.0
 
 

@@ -29,13 +29,13 @@ def test_resuming_after_any_update_changes_nothing(here: Path, tmp_path: Path):
         "max_length": 32, "train_batch_size": 16, "warmup_ratio": 0.1, "lr": 1e-3, "checkpoint_minutes": 0.0,
     }  # fmt: skip
     whole = run(RunConfig(**values, output=str(tmp_path / "whole")))
-    steps = whole.schedule["max_steps"]
-    per_epoch = whole.schedule["steps_per_epoch"]
+    steps = whole.schedule.max_steps
+    per_epoch = whole.schedule.steps_per_epoch
     assert (steps, per_epoch) == (9, 3)
     for update in (2, per_epoch, per_epoch + 1, 2 * per_epoch, steps - 1):
         output = str(tmp_path / str(update))
         with pytest.raises(CutOffError):
             run(RunConfig(**values, output=output), callbacks=[CutOffBefore(update)])
         resumed = run(RunConfig(**values, output=output, resume=True))
-        assert 0 < resumed.execution["resumed_from_step"] <= update
+        assert 0 < resumed.execution.resumed_from_step <= update
         assert (resumed.epochs, resumed.curves, resumed.score) == (whole.epochs, whole.curves, whole.score)

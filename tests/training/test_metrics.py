@@ -54,5 +54,5 @@ def test_lengths_must_agree():
         metrics.compute("rte", np.zeros(3), np.zeros(2))
 
 
-def test_the_earliest_of_equal_epochs_is_best_and_nan_never():
-    assert best_evaluation([math.nan, 0.5, 0.7, 0.7, math.nan]) == 2
+def test_the_earliest_of_equal_epochs_is_best_and_none_never():
+    assert best_evaluation([None, 0.5, 0.7, 0.7, math.nan]) == 2

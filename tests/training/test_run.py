@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import TrainerCallback, pipeline
 from transformers.trainer_callback import ExportableState
 
@@ -21,7 +22,7 @@ from glue_mva.config.resolve import resolve
 from glue_mva.errors import UsageError
 from glue_mva.record import read_record
 from glue_mva.tasks import TASKS
-from glue_mva.training import metrics
+from glue_mva.training import metrics, runner
 from glue_mva.training.runner import finished_record
 from tests.tiny import CONFIGS
 
@@ -43,14 +44,14 @@ def test_every_task_runs(task, glue, tiny_models, tmp_path):
     record = run(config_of(task, glue, tiny_models["roberta"], tmp_path))
     stored = read_record(tmp_path / record.run_id)
     assert stored.status == "ok" and stored.to_json() == record.to_json()
-    assert stored.data["partial"] and stored.execution["padding"] == "none"
-    headline = f"{next(iter(stored.data['rows'].keys() - {'train'}))}/{TASKS[task].headline}"
-    if task == "mnli":
-        headline = "validation_matched/accuracy"
-        assert "validation_mismatched/accuracy" in stored.epochs[0]["metrics"]
-    assert stored.score == pytest.approx(100 * stored.epochs[stored.best_epoch]["metrics"][headline])
-    assert set(stored.majority) <= set(stored.epochs[0]["metrics"])
-    split = headline.partition("/")[0]
+    assert stored.data.partial and stored.execution.padding == "none"
+    assert stored.headline.metric == TASKS[task].headline
+    split = stored.headline.split
+    assert split == ("validation_matched" if task == "mnli" else "validation")
+    assert stored.best.metrics.keys() == stored.majority.keys() == set(TASKS[task].eval_splits)
+    for name, values in stored.best.metrics.items():
+        assert values.keys() == {*TASKS[task].metrics, "loss"} == {*stored.majority[name], "loss"}
+    assert stored.score == pytest.approx(100 * stored.best.metrics[split][TASKS[task].headline])
     with np.load(tmp_path / record.run_id / "predictions.npz") as arrays:
         outputs, labels = arrays[f"{split}/best"], arrays[f"{split}/labels"]
     again = metrics.compute(task, metrics.to_predictions(task, outputs), labels)
@@ -64,17 +65,17 @@ def test_every_task_runs(task, glue, tiny_models, tmp_path):
 @pytest.mark.parametrize("family", CONFIGS)
 def test_every_family_trains(family, glue, tiny_models, tmp_path):
     record = run(config_of("mrpc", glue, tiny_models[family], tmp_path, optim="madam", max_train_samples=32))
-    assert record.status == "ok" and record.model["model_type"] == family
+    assert record.status == "ok" and record.model.model_type == family
     verified = family not in ("albert", "deberta-v2", "modernbert")
-    assert record.execution["padding"] == ("none" if verified else "longest")
+    assert record.execution.padding == ("none" if verified else "longest")
 
 
 def test_a_tiny_model_learns(glue, tiny_models, tmp_path):
     """From random weights: the words that decide the label are few."""
     values = {"max_train_samples": None, "max_eval_samples": None, "num_train_epochs": 6.0, "lr": 1e-2}
     record = run(config_of("sst2", glue, tiny_models["roberta"], tmp_path, **values))
-    assert record.score > 100 * record.majority["validation/accuracy"] + 20
-    assert record.model["architecture"] == "RobertaForSequenceClassification"
+    assert record.score > 100 * record.majority["validation"]["accuracy"] + 20
+    assert record.model.architecture == "RobertaForSequenceClassification"
 
 
 def test_the_same_seed_gives_the_same_record_and_another_seed_another(glue, tiny_models, tmp_path):
@@ -112,7 +113,7 @@ def test_resuming_after_a_kill_gives_the_same_scores(step, writing, resumed_from
     assert (folder / "work" / f"checkpoint-{step}").exists() == writing  # half written
     record = run(killed)
     assert result(record) == result(whole)
-    assert record.execution["resumed_from_step"] == resumed_from
+    assert record.execution.resumed_from_step == resumed_from
 
 
 class KillAt(TrainerCallback, ExportableState):
@@ -192,6 +193,20 @@ def test_the_saved_model_is_the_best_epochs(glue, tiny_models, tmp_path):
     assert scored.score == pytest.approx(record.score)
 
 
+def test_training_the_rows_that_occur_is_training_them_all(glue, tiny_models, tmp_path, monkeypatch):
+    """The same curves of the loss, scores and saved weights; the record counts the parameters that were trained."""
+    config = config_of("rte", glue, tiny_models["bert"], tmp_path / "some", save_model=True, num_train_epochs=2.0)
+    some = run(config)
+    monkeypatch.setattr(runner, "can_compact", lambda model: False)
+    everything = run(config.replace(output=str(tmp_path / "all")))
+    assert some.curves["loss"] == everything.curves["loss"] and some.epochs == everything.epochs
+    weights = [load_file(tmp_path / part / some.run_id / "model" / "model.safetensors") for part in ("some", "all")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert everything.execution.trained_parameters == everything.model.parameters == some.model.parameters
+    assert some.execution.trained_parameters < some.model.parameters / 2
+
+
 def test_ax_is_predicted_with_an_mnli_model(glue, tiny_models, tmp_path):
     trained = run(config_of("mnli", glue, tiny_models["bert"], tmp_path, save_model=True))
     model = str(tmp_path / trained.run_id / "model")
@@ -249,19 +264,22 @@ def test_a_full_disk_leaves_the_old_record_whole(tmp_path):
     """The system refuses to write past a file-size limit, as it does on a full disk."""
     code = f"""
 import resource, signal, pathlib
+from glue_mva.config.resolve import resolve
+from glue_mva.config.run import RunConfig
 from glue_mva.record import RunRecord, write_record
 folder = pathlib.Path({str(tmp_path)!r})
-write_record(RunRecord("r", "ok", {{}}, {{}}), folder)
+record = RunRecord(run_id="r", status="failed", config=resolve(RunConfig(task="rte", optim="adam")))
+write_record(record, folder)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 try:
-    write_record(RunRecord("r", "ok", {{"x": "y" * 100000}}, {{}}), folder)
+    write_record(record.model_copy(update={{"error": "x" * 100000}}), folder)
 except OSError as error:
     print("refused", error.errno)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "refused" in done.stdout
-    assert read_record(tmp_path).config == {} and [p.name for p in tmp_path.iterdir()] == ["record.json"]
+    assert read_record(str(tmp_path)).error is None and [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
 def test_two_processes_make_one_record_with_the_recipes_batch(glue, tiny_models, tmp_path):
@@ -280,7 +298,7 @@ def test_two_processes_make_one_record_with_the_recipes_batch(glue, tiny_models,
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (read_record(next((tmp_path / name).glob("*/record.json"))) for name in ("one", "two"))
-    assert one.run_id == two.run_id and (one.execution["world_size"], two.execution["world_size"]) == (1, 2)
+    assert one.run_id == two.run_id and (one.execution.world_size, two.execution.world_size) == (1, 2)
     np.testing.assert_allclose(one.curves["loss"], two.curves["loss"], atol=1e-4)
     assert one.score == pytest.approx(two.score)
 

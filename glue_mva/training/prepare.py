@@ -1,0 +1,89 @@
+"""Everything that a run needs, loaded and checked before anything is written."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from glue_mva.config.resolve import ResolvedConfig
+from glue_mva.data.encode import EncodedSplit, encode
+from glue_mva.data.load import TaskData, load_task
+from glue_mva.models.dropout import use_cpu_dropout
+from glue_mva.models.load import check_vocabulary, compile_encoder, load_model, load_tokenizer, longest_input
+from glue_mva.models.memory import reuse_freed_memory
+from glue_mva.models.packing import PackedCollator, Padding, set_padding
+from glue_mva.models.precision import ACTIVATIONS, Precision, resolve_precision
+from glue_mva.training import environment
+from glue_mva.training.arguments import device_batch_size, reporters
+from glue_mva.training.callbacks import Stopwatch
+
+
+@dataclass
+class Prepared:
+    """Everything that can be refused, loaded and checked before anything is written."""
+
+    data: TaskData
+    train: EncodedSplit | None
+    evaluation: dict[str, EncodedSplit]
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    device: str
+    precision: Precision
+    padding: Padding
+    cuda_graphs: bool
+    target_scale: float
+    max_length: int
+    seconds: float
+
+
+def prepare(config: ResolvedConfig) -> Prepared:
+    """Load and check everything that a run needs, and tokenize its data; writes only to the cache.
+
+    Raises:
+        UsageError: bad input.
+    """
+    watch = Stopwatch()
+    device = environment.device_type()
+    precision = resolve_precision(config.precision, device)
+    device_batch_size(config), reporters(config)  # refuse what cannot be had
+    data = load_task(config)
+    tokenizer = load_tokenizer(config)
+    set_seed(config.seed)
+    model = load_model(config)
+    check_vocabulary(model, tokenizer)
+    if device == "cpu":
+        reuse_freed_memory()
+        use_cpu_dropout(model)
+    own_layers = device == "cpu" and not config.compile
+    padding = set_padding(config.padding, model, ACTIVATIONS[precision] if own_layers else None)
+    few_shapes = padding != "longest" and config.gradient_accumulation_steps == 1
+    cuda_graphs = config.compile and device == "cuda" and few_shapes
+    if config.compile:
+        compile_encoder(model, device, cuda_graphs=cuda_graphs)
+    max_length = longest_input(model, config.max_length)
+    scale = 1 / data.task.label_range[1] if config.scale_targets and data.task.is_regression else 1.0
+    train = encode(data.train, data.task, tokenizer, max_length, scale) if data.train is not None else None
+    evaluation = {
+        name: encode(split, data.task, tokenizer, max_length, scale) for name, split in data.evaluation.items()
+    }
+    return Prepared(
+        data=data,
+        train=train,
+        evaluation=evaluation,
+        tokenizer=tokenizer,
+        model=model,
+        device=device,
+        precision=precision,
+        padding=padding,
+        cuda_graphs=cuda_graphs,
+        target_scale=scale,
+        max_length=max_length,
+        seconds=watch.seconds,
+    )
+
+
+def collator(prepared: Prepared) -> Any:
+    """What makes a batch of rows."""
+    if prepared.padding == "none":
+        return PackedCollator(prepared.model, few_sizes=prepared.cuda_graphs)
+    return DataCollatorWithPadding(prepared.tokenizer, padding=prepared.padding, max_length=prepared.max_length)

@@ -1,4 +1,4 @@
-"""The CPU of this machine, as the system describes it. Loads nothing but the standard library."""
+"""The CPU of this machine, as the system describes it. Importing this loads nothing but the standard library."""
 
 import functools
 import platform
@@ -19,3 +19,10 @@ def cpu_info() -> dict[str, str]:
 def cpu_name() -> str:
     """Model name of the CPU."""
     return cpu_info().get("model name") or platform.processor() or platform.machine()
+
+
+def available_cores() -> int:
+    """Cores that this process may use: those it is bound to, within what its container is allowed."""
+    import joblib  # scikit-learn's; knows of affinity and of cgroup quotas
+
+    return joblib.cpu_count()

@@ -4,14 +4,11 @@ The model that writes a record reads it too, so that what comes from elsewhere i
 describes every key.
 """
 
-import contextlib
-import os
 import stat
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,6 +16,7 @@ from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.config.run import describe
 from glue_mva.config.schedule import Schedule
 from glue_mva.errors import UsageError
+from glue_mva.files import atomic_write
 
 if TYPE_CHECKING:
     import numpy as np
@@ -193,22 +191,6 @@ class RunRecord(Part):
     def to_json(self) -> str:
         """JSON text that any JSON reader can read: there is no NaN in it."""
         return self.model_dump_json(indent=1) + "\n"
-
-
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that appears under its name only when it is whole and on disk; else nothing changes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with scratch.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
 
 
 def write_record(record: RunRecord, folder: Path) -> Path:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glue_mva.record import atomic_write
+from glue_mva.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,15 +9,13 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-import numpy as np
-
 LONGEST_TEXT = 300
 """Characters of a foreign text that are kept."""
 
 
-def score(value: float) -> str:
+def score(value: float | None) -> str:
     """Score x 100 as the paper prints it: two decimals."""
-    return "-" if math.isnan(value) else f"{value:.2f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.2f}"
 
 
 def error(value: float) -> str:
@@ -71,7 +69,11 @@ def rate(value: float) -> str:
     """Learning rate or weight decay: `1e-4`, `1.2e-5`, but `0.025`."""
     if math.isnan(value):
         return "-"
-    return np.format_float_scientific(value, trim="-", exp_digits=1) if 0 < value < 1e-3 else f"{value:g}"
+    if not 0 < value < 1e-3:
+        return f"{value:g}"
+    import numpy as np  # not at the top: the command line's help answers sooner
+
+    return np.format_float_scientific(value, trim="-", exp_digits=1)
 
 
 def seconds(value: float) -> str:

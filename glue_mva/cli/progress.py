@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from glue_mva import paper
+from glue_mva import paper, text
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import RECORD_FILE, RunRecord
@@ -63,10 +63,10 @@ def show_result(console: Console, record: RunRecord, config: ResolvedConfig) -> 
     table.add_row(
         task.title,
         get_optimizer(record.config.optim).label,
-        _score(record.score),
-        _score(record.last_score),
-        _score(None if majority is None else 100 * majority),
-        f"{execution.total_seconds:.0f} s",
+        text.score(record.score),
+        text.score(record.last_score),
+        text.score(None if majority is None else 100 * majority),
+        text.seconds(execution.total_seconds),
         str(Path(config.output) / record.run_id / RECORD_FILE),
     )
     console.print(table)
@@ -86,10 +86,6 @@ def _paper_score(record: RunRecord) -> str:
     if median is None or record.config.model != paper.MODEL or record.data is None or record.data.partial:
         return ""
     return f"; the paper's median over 4 seeds: {median[0]:.2f} (standard error {median[1]:.2f})"
-
-
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 @contextlib.contextmanager

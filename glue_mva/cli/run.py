@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
+from glue_mva.cli.options import Assignments, with_fields
 from glue_mva.config.identity import DEMO_MODEL, run_id
+from glue_mva.config.recipes import RECIPES
 from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig, parse_assignments, read_toml
 from glue_mva.errors import UsageError, nearest
@@ -20,49 +22,31 @@ DEMO = {"task": DEMO_TASK, "optim": "lamadam", "data": "demo", "model": DEMO_MOD
 """What `--demo` stands for where nothing else is given: about two minutes on two cores."""
 
 
+def _defaults() -> dict[str, str]:
+    """What stands for a field that is not given, for the help."""
+    fields = {name: info.default for name, info in RunConfig.model_fields.items() if not info.is_required()}
+    own = {name: str(value) for name, value in fields.items() if value not in (None, False)}
+    return dict.fromkeys(RECIPES["paper"].for_run("rte", "adam"), "the recipe's") | own
+
+
+@with_fields(RunConfig, defaults=_defaults())
 def run(
-    task: Annotated[str | None, typer.Option(help=f"GLUE task: {', '.join(TASKS)}.")] = None,
-    optim: Annotated[str | None, typer.Option(help="adam, laprop, madam, lamadam, or pkg.module:Class.")] = None,
-    model: Annotated[str | None, typer.Option(help="Hub name or folder. [default: FacebookAI/roberta-base]")] = None,
-    data: Annotated[str | None, typer.Option(help="hub, demo, or a folder. [default: hub]")] = None,
+    given: dict[str, Any],
     demo: Annotated[bool, typer.Option("--demo", help="Small encoder, built-in data, no network.")] = False,
-    recipe: Annotated[str | None, typer.Option(help="paper or hf; see `glue-mva recipes`. [default: paper]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate. [default: the recipe's]")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Decoupled. [default: the recipe's]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of head, row order and dropout. [default: 42]")] = None,
-    num_train_epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Optimizer updates; goes over the epochs.")] = None,
-    max_train_samples: Annotated[int | None, typer.Option(help="Train on this many rows.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16. [default: auto]")] = None,
-    output: Annotated[str | None, typer.Option(help="Folder of records. [default: runs]")] = None,
-    save_model: Annotated[bool, typer.Option("--save-model", help="Keep the weights of the best epoch.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Run again though a finished record is there.")] = False,
-    report_to: Annotated[str | None, typer.Option(help="tensorboard, wandb, ... [default: none]")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with any of these and more.")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any field of RunConfig; may be repeated.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file with any of these fields.")] = None,
+    assignments: Assignments = None,
 ) -> None:
     """Fine-tune one encoder on one GLUE task, and write OUTPUT/<run_id>/record.json.
 
     What is not given comes from the recipe; the command says which values it took and from where.
     """
-    options = {
-        "task": task, "optim": optim, "model": model, "data": data, "recipe": recipe, "lr": lr,
-        "weight_decay": weight_decay, "seed": seed, "num_train_epochs": num_train_epochs, "max_steps": max_steps,
-        "max_train_samples": max_train_samples, "precision": precision, "output": output, "report_to": report_to,
-        "save_model": save_model or None, "resume": resume or None, "force": force or None,
-    }  # fmt: skip
     from_file = read_config_file(config) if config else {}
     set_values = _known_fields(parse_assignments(assignments or []), "--set")
-    given = {**from_file, **set_values, **{k: v for k, v in options.items() if v is not None}}
-    if demo:
-        given = {**DEMO, **given}
+    values = {**(DEMO if demo else {}), **from_file, **set_values, **given}
     for key in ("task", "optim"):
-        if key not in given:
+        if key not in values:
             raise UsageError(f"give --{key} (or --demo, or --config FILE with {key} in it)")
-    _execute(resolve(RunConfig(**given)))
+    _execute(resolve(RunConfig(**values)))
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
@@ -145,7 +129,6 @@ def recipes(
     from rich.console import Console
     from rich.table import Table
 
-    from glue_mva.config.recipes import RECIPES
     from glue_mva.optim.registry import get_optimizer
 
     task, optim = get_task(task).name, get_optimizer(optim).name

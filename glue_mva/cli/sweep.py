@@ -3,17 +3,18 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
+from glue_mva.cli.options import Assignments, with_fields
 from glue_mva.cli.sweep_display import make_console, observing, progress_table, show_plan, summary
-from glue_mva.config.run import parse_assignments
+from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
-from glue_mva.sweep.config import DEFAULT_SWEEP, SweepConfig, load_sweep
+from glue_mva.sweep.config import ALWAYS, DEFAULT_SWEEP, SET_BY_SWEEP, SweepConfig, load_sweep
 
 if TYPE_CHECKING:
     from glue_mva.sweep.engine import Engine
@@ -22,73 +23,49 @@ EXIT_INTERRUPTED = 130
 """Stopped by Ctrl-C or a termination signal, as shells count it."""
 
 File = Annotated[str, typer.Argument(help="Sweep file, or the name of one that comes with the package.")]
-Tasks = Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")]
-Optimizers = Annotated[
-    str | None, typer.Option(help="Only these rows of the file, or any other optimizers, separated by commas.")
-]
-ProtocolOption = Annotated[str | None, typer.Option(help="paper, heldout, grid or fixed.")]
-SearchSeeds = Annotated[int | None, typer.Option(help="Seeds per point of the grid.")]
-FinalSeeds = Annotated[int | None, typer.Option(help="Seeds of the point that won.")]
-Model = Annotated[str | None, typer.Option(help="Hub name or folder.")]
-Data = Annotated[str | None, typer.Option(help="hub, demo, or a folder.")]
-TrainSamples = Annotated[int | None, typer.Option(help="Train on this many rows.")]
-EvalSamples = Annotated[int | None, typer.Option(help="Evaluate on this many rows.")]
-Epochs = Annotated[float | None, typer.Option(help="Passes over the training rows.")]
-Output = Annotated[str | None, typer.Option(help="Folder of records.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any key of the sweep file, or run.FIELD; may be repeated."),
-]
+RUN_FIELDS = [name for name in RunConfig.model_fields if name not in (*SET_BY_SWEEP, *ALWAYS)]
+HELPS = {
+    "tasks": "Only these tasks.",
+    "optimizers": "Only these rows of the file, or any other optimizers by name.",
+}
 
 
+def sweep_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that change what a sweep file says: its keys, and the fields that its runs share."""
+    of_the_sweep = with_fields(SweepConfig, into="sweep_fields", helps=HELPS)
+    return with_fields(RunConfig, RUN_FIELDS, into="run_fields")(of_the_sweep(command))
+
+
+@sweep_options
 def plan(
+    sweep_fields: dict[str, Any],
+    run_fields: dict[str, Any],
     file: File = DEFAULT_SWEEP,
-    tasks: Tasks = None,
-    optimizers: Optimizers = None,
-    protocol: ProtocolOption = None,
-    search_seeds: SearchSeeds = None,
-    final_seeds: FinalSeeds = None,
-    model: Model = None,
-    data: Data = None,
-    max_train_samples: TrainSamples = None,
-    max_eval_samples: EvalSamples = None,
-    num_train_epochs: Epochs = None,
-    output: Output = None,
-    assignments: Set = None,
+    assignments: Assignments = None,
 ) -> None:
     """Say what a sweep will cost: runs, updates, tokens, hours, disk; and what is done already. Runs nothing."""
     from glue_mva.sweep.launch import read_progress
     from glue_mva.sweep.plan import make_plan
 
-    options = locals()
-    sweep_config = _load(file, options)
+    sweep_config = _load(file, assignments, sweep_fields, run_fields)
     progress, problems = read_progress(sweep_config)
     for problem in problems.values():
         print(f"glue-mva: {problem}; the sweep will set it aside and run again", file=sys.stderr)
     show_plan(sweep_config, make_plan(sweep_config, progress.outcomes))
 
 
+@sweep_options
 def status(
+    sweep_fields: dict[str, Any],
+    run_fields: dict[str, Any],
     file: File = DEFAULT_SWEEP,
-    tasks: Tasks = None,
-    optimizers: Optimizers = None,
-    protocol: ProtocolOption = None,
-    search_seeds: SearchSeeds = None,
-    final_seeds: FinalSeeds = None,
-    model: Model = None,
-    data: Data = None,
-    max_train_samples: TrainSamples = None,
-    max_eval_samples: EvalSamples = None,
-    num_train_epochs: Epochs = None,
-    output: Output = None,
-    assignments: Set = None,
+    assignments: Assignments = None,
 ) -> None:
     """Show how far a sweep has come, from any terminal, whether it is at work or not. Exit code 1 where runs failed."""
     from glue_mva.sweep import store
     from glue_mva.sweep.launch import read_progress
 
-    options = locals()
-    sweep_config = _load(file, options)
+    sweep_config = _load(file, assignments, sweep_fields, run_fields)
     progress, problems = read_progress(sweep_config)
     folder = Path(sweep_config.output)
     state = store.read_state(folder) if store.is_active(folder) else None
@@ -112,20 +89,12 @@ def status(
         raise typer.Exit(EXIT_FAILED)
 
 
+@sweep_options
 def sweep(
+    sweep_fields: dict[str, Any],
+    run_fields: dict[str, Any],
     file: File = DEFAULT_SWEEP,
-    tasks: Tasks = None,
-    optimizers: Optimizers = None,
-    protocol: ProtocolOption = None,
-    search_seeds: SearchSeeds = None,
-    final_seeds: FinalSeeds = None,
-    model: Model = None,
-    data: Data = None,
-    max_train_samples: TrainSamples = None,
-    max_eval_samples: EvalSamples = None,
-    num_train_epochs: Epochs = None,
-    output: Output = None,
-    assignments: Set = None,
+    assignments: Assignments = None,
     engine: Annotated[str, typer.Option(help="ray, or inline: one after another in this process.")] = "ray",
     address: Annotated[str | None, typer.Option(help="A running Ray cluster, such as auto or HOST:6379.")] = None,
     runs_per_gpu: Annotated[int, typer.Option(min=1, help="Runs that share one GPU.")] = 1,
@@ -138,10 +107,9 @@ def sweep(
 
     Exit code 0: all done; 1: some runs failed, or no hyperparameters could be chosen; 2: refused, nothing started.
     """
-    options = locals()
     from glue_mva.sweep.launch import launch
 
-    sweep_config = _load(file, options)
+    sweep_config = _load(file, assignments, sweep_fields, run_fields)
     make_engine = _engine_maker(engine, address, runs_per_gpu, threads_per_run)
     console = make_console()
     with observing(console) as observer, _termination_as_interrupt():
@@ -161,30 +129,24 @@ def sweep(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _load(file: str, options: dict[str, Any]) -> SweepConfig:
+def _load(
+    file: str, assignments: list[str] | None, sweep_fields: dict[str, Any], run_fields: dict[str, Any]
+) -> SweepConfig:
     """The sweep file with the command line's values over it."""
-    overrides = parse_assignments(options["assignments"] or [])
-    run_fields = ("model", "data", "max_train_samples", "max_eval_samples", "num_train_epochs")
-    run = {key: options[key] for key in run_fields if options[key] is not None}
-    if run:
-        overrides["run"] = {**overrides.get("run", {}), **run}
-    for key in ("protocol", "search_seeds", "final_seeds", "output"):
-        if options[key] is not None:
-            overrides[key] = options[key]
-    if options["tasks"] is not None:
-        overrides["tasks"] = _words(options["tasks"])
+    overrides = parse_assignments(assignments or [])
+    rows = sweep_fields.pop("optimizers", None)
+    overrides |= sweep_fields
+    if run_fields:
+        shared = overrides.get("run", {})
+        overrides["run"] = {**shared, **run_fields} if isinstance(shared, dict) else shared
     if unknown := [key for key in overrides if key not in SweepConfig.model_fields]:
         hint = nearest(unknown[0], [*SweepConfig.model_fields, "run.FIELD"])
         raise UsageError(f"--set: unknown key {unknown[0]!r}{hint}")
     loaded = load_sweep(file, overrides)
-    if options["optimizers"] is None:
+    if rows is None:
         return loaded
-    rows = {entry.name: entry.model_dump() for entry in loaded.optimizers}
-    return loaded.replace(optimizers=[rows.get(name, name) for name in _words(options["optimizers"])])
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+    entries = {entry.name: entry for entry in loaded.optimizers}
+    return loaded.replace(optimizers=[entries.get(name, name) for name in rows])
 
 
 def _engine_maker(name: str, address: str | None, runs_per_gpu: int, threads: int | None) -> Any:

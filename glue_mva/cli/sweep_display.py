@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from glue_mva import text
 from glue_mva.sweep.config import SweepConfig
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def progress_table(progress: "Progress") -> "Table":
         table.add_row(
             row.task, row.name, f"{row.done}/{row.total}", str(row.running or "-"), failed, best, point,
             f"{row.updates_per_second:.2f}" if row.updates_per_second else "-",
-            duration(row.seconds_left) if row.seconds_left else "-",
+            text.seconds(row.seconds_left) if row.seconds_left else "-",
         )  # fmt: skip
     return table
 
@@ -133,23 +134,23 @@ def show_plan(sweep: SweepConfig, made: "Plan") -> None:
         table.add_row(
             task, stage, str(sum(x.runs for x in same)), str(sum(x.done for x in same)),
             f"{same[0].unit.updates:,}", f"{sum(x.runs * x.unit.examples for x in same):,}",
-            _short(sum(x.runs * x.unit.tokens for x in same)), f"{sum(x.runs * x.seconds for x in same) / 3600:,.2f}",
+            text.count(sum(x.runs * x.unit.tokens for x in same)),
+            f"{sum(x.runs * x.seconds for x in same) / 3600:,.2f}",
         )  # fmt: skip
     make_console().print(table)
     updates = sum(line.runs * line.unit.updates for line in made.lines)
     tokens = sum(line.runs * line.unit.tokens for line in made.lines)
     examples = sum(line.runs * line.unit.examples for line in made.lines)
     print(f"{made.runs:,} runs, {made.done:,} done; {updates:,} updates, {examples:,} examples, "
-          f"{_short(tokens)} tokens (estimated from mean lengths)")  # fmt: skip
-    left, whole = duration(made.seconds_left), duration(made.seconds)
+          f"{text.count(tokens)} tokens (estimated from mean lengths)")  # fmt: skip
+    left, whole = text.seconds(made.seconds_left), text.seconds(made.seconds)
     print(f"run time left: {left} of {whole}, summed over runs ({made.speed.basis})")
-    disk = f"{_bytes(made.disk_bytes)} of records"
-    print(f"disk: {disk}; a run longer than checkpoint_minutes also holds up to {_bytes(2 * made.checkpoint_bytes)} of "
-          "checkpoints while it runs")  # fmt: skip
+    print(f"disk: {text.size(made.disk_bytes)} of records; a run longer than checkpoint_minutes also holds up to "
+          f"{text.size(2 * made.checkpoint_bytes)} of checkpoints while it runs")  # fmt: skip
     if made.longest is not None:
-        print(f"longest run: {made.longest.task} {made.longest.row}, {duration(made.longest.seconds)}")
+        print(f"longest run: {made.longest.task} {made.longest.row}, {text.seconds(made.longest.seconds)}")
     for change, runs, seconds in made.savings:
-        print(f"{change} would save {runs:,} runs, {duration(seconds)}")
+        print(f"{change} would save {runs:,} runs, {text.seconds(seconds)}")
 
 
 def _grouped(lines: "list[Line]") -> "dict[tuple[str, str], list[Line]]":
@@ -158,29 +159,3 @@ def _grouped(lines: "list[Line]") -> "dict[tuple[str, str], list[Line]]":
     for line in lines:
         groups.setdefault((line.task, line.stage), []).append(line)
     return groups
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{hours // 24:,} d {hours % 24} h"
-
-
-def _short(number: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
-    return f"{number:.0f}"
-
-
-def _bytes(number: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number:.0f} bytes"

@@ -248,24 +248,30 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise UsageError(f"{path}: not a TOML file: {error}") from None
 
 
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+def parse_assignments(assignments: list[str], option: str = "--set") -> dict[str, Any]:
     """`["eps=1e-6", "optim_args.beta1=0.8"]` -> nested dictionary; values are TOML, plain words are strings.
 
     Raises:
-        UsageError: an entry without `=`.
+        UsageError: an entry without `=`, or one that puts a key into what another made a value.
     """
     values: dict[str, Any] = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not key.strip():
-            raise UsageError(f"--set {assignment!r}: write it as key=value")
-        try:
-            value = tomllib.loads(f"x = {text}")["x"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
+            raise UsageError(f"{option} {assignment!r}: write it as key=value")
         *tables, name = key.strip().split(".")
         table = values
         for part in tables:
             table = table.setdefault(part, {})
-        table[name] = value
+            if not isinstance(table, dict):
+                raise UsageError(f"{option} {assignment!r}: {part} is given a value too, so it has no keys")
+        table[name] = toml_or_text(text)
     return values
+
+
+def toml_or_text(text: str) -> Any:
+    """A value as TOML, or the words themselves where they are none."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from glue_mva.record import FINISHED
 from glue_mva.report.load import SEARCHED, SOURCES, Runs
 from glue_mva.report.stats import mean_interval, standard_error
 from glue_mva.sweep.config import OptimizerEntry, SweepConfig
-from glue_mva.sweep.protocol import Outcome, SweepRun, cells, final_runs, known_runs
+from glue_mva.sweep.protocol import Hparams, Outcome, SweepRun, best_point, cells, final_runs, gather
 from glue_mva.tasks import TASKS
 
 MATCHED_SIGN = "η\N{PRIME}"
@@ -53,13 +53,6 @@ class Row:
         return self.name not in known, rank, self.name
 
 
-class Point(NamedTuple):
-    """Searched hyperparameters."""
-
-    lr: float
-    weight_decay: float
-
-
 @dataclass
 class Study:
     """Everything that the report's parts read."""
@@ -70,7 +63,7 @@ class Study:
     rows: list[Row]
     members: pd.DataFrame
     """One line per (row, stage, run): columns of the runs' table, and `row`, `stage` (search or final)."""
-    chosen: dict[tuple[str, str], Point]
+    chosen: dict[tuple[str, str], Hparams]
     """(task, row) -> the point whose final runs the table shows; missing while the search is not finished."""
     final_seeds: int
     """Seeds that a cell of the table must have."""
@@ -151,15 +144,16 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
     usable = usable.drop_duplicates([*keys, "seed"], keep="last")
     points = usable.groupby(keys)["score"].agg(["median", "count"]).reset_index()
     wanted = seeds or min(paper.FINAL_SEEDS, int(points["count"].max()) if len(points) else 1)
-    chosen: dict[tuple[str, str], Point] = {}
+    chosen: dict[tuple[str, str], Hparams] = {}
     for (task, row), part in points.groupby(["task", "row"]):
         full = part[part["count"] >= wanted] if (part["count"] >= wanted).any() else part
-        best = full.sort_values(["median", "lr", "weight_decay"], ascending=[False, True, True]).iloc[0]
-        chosen[str(task), str(row)] = Point(best["lr"], best["weight_decay"])
+        medians = {Hparams(*point): median for *point, median in full[["lr", "weight_decay", "median"]].to_numpy(float)}
+        if (best := best_point(medians)) is not None:
+            chosen[str(task), str(row)] = best
     placed = [(run["row"], "search", run["run_id"]) for _, run in named.iterrows()]
     for _, run in named[~searching].iterrows():
         key = (run["task"], run["row"])
-        point = Point(run["lr"], run["weight_decay"])
+        point = Hparams(run["lr"], run["weight_decay"])
         if chosen.get(key, point) == point:  # a cell without any score shows what became of its runs
             placed.append((run["row"], "final", run["run_id"]))
     rows = sorted({Row(n, o) for n, o in zip(names, table["optim"], strict=True)}, key=lambda r: r.order)
@@ -207,23 +201,21 @@ def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None) -> Study:
     }
     # Records are found by their settings, not by run_id, which depends on folders that may not be on this machine.
     table = cells(sweep)
-    outcomes: dict[str, Outcome] = {}
     matching: dict[str, str] = {}  # the sweep's run_id -> the record's
-    planned: list[SweepRun] = []
-    while len(now := known_runs(table, outcomes)) > len(planned) or not planned:
-        planned = now
-        for run in planned:
-            run_id = found.get(_run_key(run))
-            if run_id is not None and run.run_id not in outcomes:
-                matching[run.run_id] = run_id
-                outcomes[run.run_id] = _outcome(t.loc[run_id])
+
+    def look(runs: Iterable[SweepRun]) -> dict[str, Outcome]:
+        matches = {run.run_id: run_id for run in runs if (run_id := found.get(_run_key(run))) is not None}
+        matching.update(matches)
+        return {mine: _outcome(t.loc[run_id]) for mine, run_id in matches.items()}
+
+    outcomes = gather(table, look)
     if not matching:
         raise UsageError(f"none of {len(t)} records belongs to the sweep (task, optimizer, lr, weight decay and seed)")
     placed, counts, chosen = [], {}, {}
     for key, cell in table.items():
         final = final_runs(table, key, outcomes)
         if final:
-            chosen[key] = Point(*final[0].hparams)
+            chosen[key] = Hparams(*final[0].hparams)
         for stage, members in (("search", cell.search_runs), ("final", final)):
             counts[*key, stage] = len(members)
             placed += [(key[1], stage, matching[r.run_id]) for r in members if r.run_id in matching]

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from glue_mva.cores import available_cores
+from glue_mva.machine import available_cores
 from glue_mva.report import curves, plots
 from glue_mva.report.aggregate import Study
 from glue_mva.report.selection import Selection

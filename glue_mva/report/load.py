@@ -16,6 +16,7 @@ from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import FINISHED, PREDICTIONS_FILE, RECORD_FILE, Metrics, RecordError, RunRecord, read_record
+from glue_mva.sweep.protocol import mean_step_size
 from glue_mva.tasks import TASKS, get_task
 
 Curves = dict[str, NDArray[np.float64]]
@@ -103,7 +104,7 @@ class _Read(NamedTuple):
 
 
 def _conditions(where: Sequence[str]) -> dict[str, Any]:
-    wanted = parse_assignments(list(where))
+    wanted = parse_assignments(list(where), "--where")
     for key, value in wanted.items():
         if key not in RunConfig.model_fields:
             raise UsageError(f"--where {key}={value}: no such key of a run{nearest(key, RunConfig.model_fields)}")
@@ -167,7 +168,7 @@ def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, A
         "model_digest": (model.digest if model is not None else None) or "",
         "parameters": model.parameters if model is not None else math.nan,
         "updates": record.schedule.max_steps if record.schedule is not None else math.nan,
-        "step_size": _mean(record.curves.get("step_size")),
+        "step_size": _or(mean_step_size(record), math.nan),
         "seconds": execution.total_seconds if execution is not None else math.nan,
     }
     for key in ("train_seconds", "eval_seconds", "examples_per_second", "tokens_per_second", "peak_memory_bytes",
@@ -196,11 +197,6 @@ def pick(metrics: Metrics, split: str, name: str) -> float:
     """A metric that may be missing or no number, as a float."""
     value = metrics.get(split, {}).get(name)
     return math.nan if value is None else value
-
-
-def _mean(values: Sequence[float | None] | None) -> float:
-    known = [v for v in values or [] if v is not None]
-    return sum(known) / len(known) if known else math.nan
 
 
 def _curves(record: RunRecord) -> Curves:

@@ -8,7 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from glue_mva.report import stats
-from glue_mva.report.aggregate import Point, Row, Study
+from glue_mva.report.aggregate import Row, Study
+from glue_mva.sweep.protocol import Hparams
 from glue_mva.tasks import TASKS
 from glue_mva.text import markdown_table, rate, score, signed
 
@@ -21,7 +22,7 @@ class Selection:
     row: Row
     points: pd.DataFrame
     """One line per point: `lr`, `weight_decay`, `median` (NaN without a score), `runs`, `diverged`."""
-    chosen: Point | None
+    chosen: Hparams | None
     edges: list[str] = field(default_factory=list)
     """Where the chosen point lies on the edge of what was searched: `lr is the highest`."""
     search_score: float = math.nan
@@ -71,10 +72,10 @@ def _tried(runs: pd.DataFrame) -> NDArray[np.float64]:
     return values.dropna().to_numpy()
 
 
-def edges(points: pd.DataFrame, chosen: Point) -> list[str]:
+def edges(points: pd.DataFrame, chosen: Hparams) -> list[str]:
     """Searched hyperparameters whose chosen value is the lowest or highest of several."""
     found = []
-    for name in Point._fields:
+    for name in Hparams._fields:
         values, value = points[name].unique(), getattr(chosen, name)
         if len(values) > 1 and value in (values.min(), values.max()):
             end = "lowest" if value == values.min() else "highest"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from glue_mva.record import atomic_write
+from glue_mva.files import atomic_write
 from glue_mva.simulate import figures, nonconvex, quadratic
 from glue_mva.simulate.claims import PAPER_RATES, Claim, best, nonconvex_claims, quadratic_claims
 from glue_mva.simulate.intervals import mean_interval, rate_interval, ratio_interval

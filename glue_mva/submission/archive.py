@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glue_mva.errors import UsageError
-from glue_mva.record import atomic_write
+from glue_mva.files import atomic_write
 from glue_mva.submission.files import FILES, TestFile, problem_of, to_text
 
 LARGEST_FILE = 2**26

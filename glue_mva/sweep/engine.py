@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from glue_mva.config.resolve import ResolvedConfig
-from glue_mva.cores import available_cores
 from glue_mva.errors import UsageError
+from glue_mva.machine import available_cores
 from glue_mva.sweep.protocol import Outcome
 from glue_mva.sweep.store import write_failure
 from glue_mva.sweep.worker import Finished, execute, prepare

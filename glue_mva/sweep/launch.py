@@ -13,7 +13,7 @@ from glue_mva.sweep import store
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.engine import Engine
 from glue_mva.sweep.plan import Speed, estimate_speed, seconds_of
-from glue_mva.sweep.protocol import Cells, Outcome, SweepRun, cells, final_runs, known_runs
+from glue_mva.sweep.protocol import Cells, Outcome, SweepRun, cells, final_runs, gather, known_runs
 from glue_mva.sweep.worker import Finished
 
 PARTS_AFTER_OUT_OF_MEMORY = 4
@@ -64,18 +64,17 @@ class Progress:
 
 def read_progress(sweep: SweepConfig) -> tuple[Progress, dict[str, str]]:
     """Where a sweep stands by its records alone, and run_id -> problem for the records that cannot be used."""
-    output, table = Path(sweep.output), cells(sweep)
-    outcomes: dict[str, Outcome] = {}
+    table, output = cells(sweep), Path(sweep.output)
     failed: dict[str, str] = {}
     problems: dict[str, str] = {}
-    seen: set[str] = set()
-    while new := {run.run_id for run in known_runs(table, outcomes)} - seen:  # finished searches tell the final runs
-        seen |= new
-        found, bad = store.read_outcomes(output, sorted(new))
-        problems |= bad
-        outcomes |= {run_id: outcome for run_id, outcome in found.items() if outcome.is_finished}
-        failed |= {run_id: outcome.error or "" for run_id, outcome in found.items() if not outcome.is_finished}
-    return Progress(table, outcomes, Speed(1.0), failed=failed), problems
+
+    def look(runs: list[SweepRun]) -> dict[str, Outcome]:
+        found, bad = store.read_outcomes(output, sorted(run.run_id for run in runs))
+        problems.update(bad)
+        failed.update({run_id: outcome.error or "" for run_id, outcome in found.items() if not outcome.is_finished})
+        return {run_id: outcome for run_id, outcome in found.items() if outcome.is_finished}
+
+    return Progress(table, gather(table, look), Speed(1.0), failed=failed), problems
 
 
 def launch(

@@ -8,7 +8,7 @@ runs only, known once those of two other rows are finished.
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -46,12 +46,11 @@ class Outcome:
 
     @classmethod
     def of(cls, record: RunRecord) -> "Outcome":
-        sizes = [size for size in record.curves.get("step_size", []) if size is not None]
         execution = record.execution
         return cls(
             record.status,
             record.score,
-            statistics.fmean(sizes) if sizes else None,
+            mean_step_size(record),
             record.schedule.max_steps if record.schedule is not None else None,
             None if execution is None or execution.resumed_from_step else execution.total_seconds,
             record.error,
@@ -67,6 +66,19 @@ class Outcome:
         """The score for comparisons: minus infinity where there is none, so that it never wins."""
         usable = self.status == "ok" and self.score is not None and math.isfinite(self.score)
         return self.score if usable and self.score is not None else -math.inf
+
+
+def mean_step_size(record: RunRecord) -> float | None:
+    """Mean over the curve of the average step size."""
+    sizes = [size for size in record.curves.get("step_size", []) if size is not None]
+    return statistics.fmean(sizes) if sizes else None
+
+
+def best_point(medians: Mapping[Hparams, float]) -> Hparams | None:
+    """The point with the highest median score; of equals, the smaller lr, then the smaller weight decay. `None` where
+    no point has a score."""
+    best = min(medians, key=lambda point: (-medians[point], point), default=None)
+    return best if best is not None and medians[best] > -math.inf else None
 
 
 Outcomes = Mapping[str, Outcome]
@@ -135,19 +147,13 @@ class Cell:
         return {point: statistics.median(scores) for point, scores in values.items() if point not in incomplete}
 
     def best(self, outcomes: Outcomes) -> Hparams | None:
-        """The point with the highest median score; of equals, the smaller lr, then the smaller weight decay.
-
-        `None` while a search run is not finished (a failed run is not), and where no point has a score.
-        """
+        """The `best_point` of the search; `None` while a search run is not finished (a failed run is not)."""
         if not self.search_runs:
             return self.grid[0] if self.grid else None
         if not outcomes:
             return None
         medians = self.medians(outcomes)
-        if len(medians) < len(self.grid):
-            return None
-        best = min(self.grid, key=lambda point: (-medians[point], point))
-        return best if medians[best] > -math.inf else None
+        return best_point(medians) if len(medians) == len(self.grid) else None
 
     def final_runs(self, hparams: Hparams) -> list[SweepRun]:
         """The runs whose scores the table shows, at the hyperparameters that won."""
@@ -200,6 +206,17 @@ def known_runs(table: Cells, outcomes: Outcomes) -> list[SweepRun]:
     searching = [run for cell in table.values() for run in cell.search_runs]
     final = [run for key in table for run in final_runs(table, key, outcomes)]
     return list({_same(run): run for run in searching + final}.values())
+
+
+def gather(table: Cells, look: Callable[[list[SweepRun]], Outcomes]) -> dict[str, Outcome]:
+    """The outcomes of every run of a sweep, found by `look`, which is asked again as long as what it found tells of
+    further runs: a finished search of its final runs, these of a matched row's."""
+    outcomes: dict[str, Outcome] = {}
+    seen: set[str] = set()
+    while new := [run for run in known_runs(table, outcomes) if run.run_id not in seen]:
+        seen |= {run.run_id for run in new}
+        outcomes |= look(new)
+    return outcomes
 
 
 def _same(run: SweepRun) -> tuple[object, ...]:

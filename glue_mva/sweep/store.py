@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
-from glue_mva.record import LOCK_FILE, RECORD_FILE, RecordError, RunRecord, atomic_write, read_record, write_record
+from glue_mva.files import atomic_write
+from glue_mva.record import LOCK_FILE, RECORD_FILE, RecordError, RunRecord, read_record, write_record
 from glue_mva.sweep.protocol import Outcome
 
 LOG_FILE = "log.txt"

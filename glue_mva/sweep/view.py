@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from glue_mva.sweep.launch import Progress
 from glue_mva.sweep.plan import unit_of
-from glue_mva.sweep.protocol import Cell, Hparams, chosen, final_runs
+from glue_mva.sweep.protocol import Cell, Hparams, best_point, chosen, final_runs
 
 
 @dataclass(frozen=True)
-class Row:
+class CellProgress:
     """One cell of the table, as far as it has come."""
 
     task: str
@@ -34,13 +34,13 @@ class Row:
     """If this cell had all slots to itself; `None` while no run of its task has ended."""
 
 
-def rows(progress: Progress) -> list[Row]:
+def rows(progress: Progress) -> list[CellProgress]:
     """One row per cell, in the order of the sweep."""
     running = Counter((run.task, run.row) for run in progress.running.values())
     return [_row(progress, key, running[key]) for key in progress.table]
 
 
-def _row(progress: Progress, key: tuple[str, str], running: int) -> Row:
+def _row(progress: Progress, key: tuple[str, str], running: int) -> CellProgress:
     cell, outcomes = progress.table[key], progress.outcomes
     final = final_runs(progress.table, key, outcomes)
     runs = {run.run_id: run for run in [*cell.search_runs, *final]}
@@ -56,7 +56,7 @@ def _row(progress: Progress, key: tuple[str, str], running: int) -> Row:
     if per_update:
         updates = unit_of(cell.any_config).updates
         left = (total - len(finished)) * updates * statistics.median(per_update) / progress.slots
-    return Row(
+    return CellProgress(
         *key, len(finished), total, running, sum(run_id in progress.failed for run_id in runs),
         sum(o.status == "diverged" for o in finished), best if best is not None and math.isfinite(best) else None,
         hparams, bool(scores), 1 / statistics.median(per_update) if per_update else None, left,
@@ -64,11 +64,9 @@ def _row(progress: Progress, key: tuple[str, str], running: int) -> Row:
 
 
 def _best_so_far(cell: Cell, progress: Progress) -> tuple[float | None, Hparams | None]:
-    medians = {point: value for point, value in cell.medians(progress.outcomes).items() if value > -math.inf}
-    if not medians:
-        return None, None
-    best = min(medians, key=lambda point: (-medians[point], point))
-    return medians[best], best
+    medians = cell.medians(progress.outcomes)
+    best = best_point(medians)
+    return (None, None) if best is None else (medians[best], best)
 
 
 def _per_update_of_task(progress: Progress, task: str) -> list[float]:

@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from glue_mva import checks, native
-from glue_mva.cores import available_cores
 from glue_mva.data import hub
+from glue_mva.machine import available_cores
 from glue_mva.models import attention, kernels
 from glue_mva.models.encoder import has_packed_encoder
 from glue_mva.models.packing import FAMILIES

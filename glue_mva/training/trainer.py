@@ -13,9 +13,9 @@ from transformers import Trainer
 from transformers.optimization import get_scheduler
 
 from glue_mva.config.schedule import Schedule
+from glue_mva.files import atomic_write
 from glue_mva.optim.dynamics import StepProbe
 from glue_mva.optim.registry import get_optimizer
-from glue_mva.record import atomic_write
 from glue_mva.training.callbacks import Stopwatch
 from glue_mva.training.groups import build_optimizer
 

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glue_mva.report.aggregate import Point, study
+from glue_mva.report.aggregate import study
 from glue_mva.report.load import load_runs
 from glue_mva.report.selection import edges, median_noise, seed_deviation, selection_markdown, selections
 from glue_mva.sweep.config import SweepConfig
+from glue_mva.sweep.protocol import Hparams
 from tests.report.factory import make_record, write_run
 
 POINTS = pd.DataFrame([(lr, decay) for lr in (1e-5, 2e-5, 4e-5) for decay in (0.1, 0.2)],
@@ -18,9 +19,9 @@ POINTS = pd.DataFrame([(lr, decay) for lr in (1e-5, 2e-5, 4e-5) for decay in (0.
 
 
 def test_edges_of_the_grid() -> None:
-    assert edges(POINTS, Point(2e-5, 0.1)) == ["weight decay is the lowest"]
-    assert edges(POINTS, Point(4e-5, 0.2)) == ["lr is the highest", "weight decay is the highest"]
-    assert edges(POINTS[POINTS["weight_decay"] == 0.1], Point(2e-5, 0.1)) == []
+    assert edges(POINTS, Hparams(2e-5, 0.1)) == ["weight decay is the lowest"]
+    assert edges(POINTS, Hparams(4e-5, 0.2)) == ["lr is the highest", "weight decay is the highest"]
+    assert edges(POINTS[POINTS["weight_decay"] == 0.1], Hparams(2e-5, 0.1)) == []
 
 
 def test_noise_of_a_median() -> None:

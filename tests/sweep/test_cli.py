@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from glue_mva.cli.sweep_display import duration
 from glue_mva.sweep import SweepConfig, expand, load_sweep
 from glue_mva.sweep.launch import read_progress
 from glue_mva.sweep.plan import make_plan, unit_of
@@ -110,9 +109,3 @@ def test_plan_counts_rows_of_a_folder_and_honours_limits(here: Path):
     assert unit().eval_rows == 32
     assert unit(max_train_samples=20).updates == 3 * 3
     assert unit(max_eval_samples=5).eval_rows == 5
-
-
-def test_durations_in_words():
-    assert [duration(s) for s in (5, 59.4, 61, 3600, 7500, 200_000)] == [
-        "5 s", "59 s", "1 min", "1 h 0 min", "2 h 5 min", "2 d 8 h",
-    ]  # fmt: skip

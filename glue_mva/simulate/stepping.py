@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glue_mva import paper
 from glue_mva.errors import UsageError, nearest
 from glue_mva.optim.registry import OPTIMIZERS
 
@@ -21,7 +22,7 @@ def no_progress(steps: int) -> None:
 AMSGRAD = "amsgrad"
 """Adam with `amsgrad=True`, a name of its own because the paper plots it beside Adam."""
 
-OPTIMIZER_LABELS = {**{name: spec.label for name, spec in OPTIMIZERS.items()}, AMSGRAD: "AMSGrad"}
+OPTIMIZER_LABELS = {**{name: OPTIMIZERS[name].label for name in paper.BEST_HPARAMS}, AMSGRAD: "AMSGrad"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def check_optimizers(names: Sequence[str]) -> tuple[str, ...]:
     """The names, each once and in the registry's spelling.
 
     Raises:
-        UsageError: a name that is neither in the registry nor `amsgrad`.
+        UsageError: a name that is neither one of the paper's nor `amsgrad`.
     """
     checked = dict.fromkeys(name.lower().replace("-", "") for name in names)
     for name in checked:

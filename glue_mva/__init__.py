@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from glue_mva.optim.laprop import LaProp
     from glue_mva.optim.madam import MAdam
     from glue_mva.record import RunRecord
+    from glue_mva.report.results import results
     from glue_mva.training.runner import run
     from glue_mva.training.trainer import GlueTrainer
 
 __version__ = "0.1.0"
-__all__ = ["GlueTrainer", "LaMAdam", "LaProp", "MAdam", "RunConfig", "RunRecord", "UsageError", "run"]
+__all__ = ["GlueTrainer", "LaMAdam", "LaProp", "MAdam", "RunConfig", "RunRecord", "UsageError", "results", "run"]
 
 _MODULES = {
     "GlueTrainer": "glue_mva.training.trainer",
@@ -28,6 +29,7 @@ _MODULES = {
     "RunConfig": "glue_mva.config.run",
     "RunRecord": "glue_mva.record",
     "UsageError": "glue_mva.errors",
+    "results": "glue_mva.report.results",
     "run": "glue_mva.training.runner",
 }
 

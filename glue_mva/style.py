@@ -1,7 +1,10 @@
 """How every figure of the project looks: one colour per optimizer, sizes for a two-column paper, files that are
 byte-identical from run to run. Imports no torch, and matplotlib only inside its functions."""
 
+import colorsys
+import textwrap
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,6 @@ OPTIMIZER_COLORS: dict[str, str] = {
     "madam": "#D55E00",
     "lamadam": "#E69F00",
     "amsgrad": "#009E73",
-    "other": "#CC79A7",
 }
 """Okabe and Ito's colour-blind safe palette; blue for a constant beta2, orange for the MaxVA optimizers."""
 
@@ -26,9 +28,14 @@ OPTIMIZER_MARKERS: dict[str, str] = {
     "madam": "^",
     "lamadam": "D",
     "amsgrad": "v",
-    "other": "X",
 }
 """A second sign beside the colour, so that figures can be read in print without colour."""
+
+FURTHER_COLORS = ("#CC79A7", "#000000", "#117733", "#882255", "#332288", "#999933", "#44AA99", "#AA4499")
+"""For any other row of a report, in turn: the rest of that palette, and Tol's muted one."""
+FURTHER_MARKERS = ("X", "P", "v", "*", "p", "<", ">", "h")
+FURTHER_LINES = ("-", "--", ":", "-.")
+"""The next when colours and markers have all been used."""
 
 MUTED = "#6E6E6E"
 """Reference lines, notes and whatever is not an optimizer."""
@@ -64,13 +71,54 @@ RC: dict[Any, Any] = {
 
 
 def color(optimizer: str) -> str:
-    """The optimizer's colour; `other` for a class outside the registry."""
-    return OPTIMIZER_COLORS.get(optimizer, OPTIMIZER_COLORS["other"])
+    """The colour of one of the optimizers above."""
+    return OPTIMIZER_COLORS[optimizer]
 
 
 def marker(optimizer: str) -> str:
-    """The optimizer's marker; `other` for a class outside the registry."""
-    return OPTIMIZER_MARKERS.get(optimizer, OPTIMIZER_MARKERS["other"])
+    """The marker of one of the optimizers above."""
+    return OPTIMIZER_MARKERS[optimizer]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one row of a report is drawn in every figure."""
+
+    color: str
+    marker: str
+    line: str = "-"
+    filled: bool = True
+    """Whether markers are; those of a control are not."""
+
+    @property
+    def text_color(self) -> str:
+        """The colour, darkened so that small text in it is legible on white."""
+        from matplotlib.colors import to_hex, to_rgb
+
+        hue, saturation, value = colorsys.rgb_to_hsv(*to_rgb(self.color))
+        return to_hex(colorsys.hsv_to_rgb(hue, min(1.0, saturation * 1.1), min(value, 0.62)))
+
+    @property
+    def face(self) -> str:
+        """Colour inside of a marker."""
+        return self.color if self.filled else "white"
+
+    def as_control(self) -> "Look":
+        """Dashed, with hollow markers."""
+        return replace(self, line="--", filled=False)
+
+
+def further_look(place: int) -> Look:
+    """The look of the row at this place, from 0, of those that have no colour above: no two look alike."""
+    turn = place // len(FURTHER_COLORS)
+    return Look(FURTHER_COLORS[place % len(FURTHER_COLORS)], FURTHER_MARKERS[(place + turn) % len(FURTHER_MARKERS)],
+                FURTHER_LINES[turn % len(FURTHER_LINES)])  # fmt: skip
+
+
+def figure_text(text: str, width: int, lines: int = 3) -> str:
+    """A text as matplotlib is to print it: wrapped to so many characters and lines; a `$` starts no mathematics."""
+    wrapped = textwrap.wrap(text, width, max_lines=lines, placeholder="...", break_on_hyphens=False)
+    return "\n".join(wrapped).replace("$", r"\$")
 
 
 def figure_style() -> AbstractContextManager[None]:

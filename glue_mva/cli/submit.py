@@ -45,7 +45,7 @@ def submit(
     from glue_mva.submission.build import build_submission
     from glue_mva.sweep.config import load_sweep
 
-    found = load_runs(runs, where or [])
+    found = load_runs([runs], where or [])
     notes = check_comparable(found)
     made = study(found, load_sweep(sweep) if sweep is not None else None)
     submission = build_submission(made, row=row, majority=majority or [])

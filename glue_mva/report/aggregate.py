@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from glue_mva import paper
 from glue_mva.config.identity import EXECUTION_FIELDS
@@ -18,7 +19,7 @@ from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.record import FINISHED
 from glue_mva.report.load import SEARCHED, SOURCES, Runs
 from glue_mva.report.stats import mean_interval, standard_error
-from glue_mva.sweep.config import OptimizerEntry, SweepConfig
+from glue_mva.sweep.config import FIRST_SEARCH_SEED, LAST_SEARCH_SEED, OptimizerEntry, SweepConfig
 from glue_mva.sweep.protocol import Hparams, Outcome, SweepRun, best_point, cells, final_runs, gather
 from glue_mva.tasks import TASKS
 
@@ -35,10 +36,14 @@ class Row:
     optim: str
     matched: str | None = None
     """The row whose average step size this one was given."""
+    own_label: str = ""
+    """Name in tables and figures where the usual one would not do."""
 
     @property
     def label(self) -> str:
         """Name in tables and figures."""
+        if self.own_label:
+            return self.own_label
         label = get_optimizer(self.optim).label
         for start in (self.optim, self.optim.rpartition(":")[2]):
             if self.name.lower().startswith(start.lower()):
@@ -51,6 +56,13 @@ class Row:
         known = list(OPTIMIZERS)
         rank = known.index(self.optim) if self.optim in known else len(known)
         return self.name not in known, rank, self.name
+
+
+def ordered(rows: Iterable[Row]) -> list[Row]:
+    """Rows in the order of the table. Classes of one name in several modules are told apart by their paths."""
+    found = sorted(rows, key=lambda row: row.order)
+    labels = [row.label for row in found]
+    return [replace(row, own_label=row.name) if labels.count(row.label) > 1 else row for row in found]
 
 
 @dataclass
@@ -84,20 +96,28 @@ class Study:
         """The final runs of one cell of the table, diverged and failed ones included."""
         return self.of(task, row, "final")
 
+    def values(self, task: str, row: str) -> NDArray[np.float64]:
+        """The same scores, (seeds,), in the order of their seeds."""
+        return np.asarray(self.scores(task, row).sort_index(), dtype=np.float64)
+
     def scores(self, task: str, row: str) -> "pd.Series[float]":
         """Scores of the usable final runs of one cell, index seed; never more than one per seed."""
         final = self.final(task, row)
         return final[final["status"] == "ok"].set_index("seed")["score"].dropna()
 
 
-def study(runs: Runs, sweep: SweepConfig | None, seeds: int | None = None) -> Study:
+def study(runs: Runs, sweep: SweepConfig | None, seeds: int | None = None, *, as_found: bool = False) -> Study:
     """Say for every run which row and stage it belongs to, and which point each cell of the table stands for.
 
     Args:
         seeds: final seeds that a cell must have; by default the sweep's, or without a sweep the largest number that
             any point has, but at most the paper's 4.
+        as_found: take the runs of a sweep although they were made with other settings than its file names.
+
+    Raises:
+        UsageError: no run belongs to the sweep, or all contradict its settings.
     """
-    made = _from_sweep(runs, sweep, seeds) if sweep is not None else _from_runs(runs, seeds)
+    made = _from_sweep(runs, sweep, seeds, as_found=as_found) if sweep is not None else _from_runs(runs, seeds)
     made.members = _one_run_per_seed(made)
     return made
 
@@ -138,7 +158,8 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
     table = runs.table
     names = [row_of(o, a) for o, a in zip(table["optim"], table["optim_args"], strict=True)]
     named = table.assign(row=names).rename_axis(None)
-    searching = named["holdout_fraction"] > 0
+    of_search = table["seed"].between(FIRST_SEARCH_SEED, LAST_SEARCH_SEED).to_numpy()
+    searching = (named["holdout_fraction"] > 0) | (of_search & (not of_search.all()))
     keys = ["task", "row", "lr", "weight_decay"]
     usable = named[(named["status"] == "ok") & ~searching].sort_values("created")
     usable = usable.drop_duplicates([*keys, "seed"], keep="last")
@@ -150,17 +171,26 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
         medians = {Hparams(*point): median for *point, median in full[["lr", "weight_decay", "median"]].to_numpy(float)}
         if (best := best_point(medians)) is not None:
             chosen[str(task), str(row)] = best
-    placed = [(run["row"], "search", run["run_id"]) for _, run in named.iterrows()]
+    searched = searching | ~searching.groupby([named["task"], named["row"]]).transform("any")
+    placed = [(run["row"], "search", run["run_id"]) for _, run in named[searched].iterrows()]
     for _, run in named[~searching].iterrows():
         key = (run["task"], run["row"])
         point = Hparams(run["lr"], run["weight_decay"])
         if chosen.get(key, point) == point:  # a cell without any score shows what became of its runs
             placed.append((run["row"], "final", run["run_id"]))
-    rows = sorted({Row(n, o) for n, o in zip(names, table["optim"], strict=True)}, key=lambda r: r.order)
+    rows = ordered({Row(n, o) for n, o in zip(names, table["optim"], strict=True)})
     notes = [
-        "no sweep file was given (`--sweep`): the final seeds of a cell are all its runs at the point with the best "
+        "no sweep file was given or found: the final seeds of a cell are all its runs at the point with the best "
         f"median among the points with at least {wanted} seed{'s' if wanted > 1 else ''} (or with any, where none has)"
     ]
+    if len(points) > len(chosen):
+        notes.append(
+            "several points of a cell were scored by the same runs that chose one: such a score flatters itself"
+        )
+    if of_search.all():
+        notes.append(f"all seeds are those of a search ({FIRST_SEARCH_SEED}, ...); what is shown are search scores")
+    elif of_search.any():
+        notes.append(f"seeds of a search ({FIRST_SEARCH_SEED}, ...) are not among the final ones")
     tasks = [t for t in TASKS if t in set(table["task"])]
     return Study(runs, tasks, rows, _members(runs, placed), chosen, wanted, notes=notes)
 
@@ -179,20 +209,24 @@ def _run_key(run: SweepRun) -> tuple:
     return _key(run.task, config.optim, args, *run.hparams, config.seed, config.holdout_fraction)
 
 
-def _only_of_sweep(runs: Runs, sweep: SweepConfig) -> Runs:
-    """The runs with the settings that the sweep's file names, where there are any; else all, and a note."""
+def _only_of_sweep(runs: Runs, sweep: SweepConfig, *, as_found: bool) -> Runs:
+    """The runs with the settings that the sweep's file names; all, with a note, where none has and they are taken as
+    found."""
     settings = {k: v for k, v in sweep.run.items() if k not in SEARCHED | SOURCES | EXECUTION_FIELDS}
     mask = np.array([all(runs.configs[i].get(k) == v for k, v in settings.items()) for i in runs.table.index])
     if mask.any():
         return runs.keep(mask)
     config = next(iter(runs.configs.values()))
     differing = ", ".join(f"{k} = {config.get(k)} (file: {v})" for k, v in settings.items() if config.get(k) != v)
-    runs.notes.append(f"the runs were made with other settings than the sweep's file names: {differing}")
+    problem = f"the runs were made with other settings than the sweep's file names: {differing}"
+    if not as_found:
+        raise UsageError(f"{problem}; give the file that they were made with, or take them with --as-found")
+    runs.notes.append(problem)
     return runs
 
 
-def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None) -> Study:
-    runs = _only_of_sweep(runs, sweep)
+def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: bool) -> Study:
+    runs = _only_of_sweep(runs, sweep, as_found=as_found)
     t = runs.table
     columns = ("task", "optim", "lr", "weight_decay", "seed", "holdout_fraction", "optim_args", "run_id")
     found = {
@@ -219,7 +253,7 @@ def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None) -> Study:
         for stage, members in (("search", cell.search_runs), ("final", final)):
             counts[*key, stage] = len(members)
             placed += [(key[1], stage, matching[r.run_id]) for r in members if r.run_id in matching]
-    rows = sorted((_row_of_entry(e) for e in sweep.optimizers), key=lambda r: r.order)
+    rows = ordered(_row_of_entry(e) for e in sweep.optimizers)
     made = Study(runs, [k for k in TASKS if k in sweep.tasks], rows, _members(runs, placed), chosen,
                  seeds or sweep.final_seeds, sweep, counts)  # fmt: skip
     if others := len(t) - made.members["run_id"].nunique():
@@ -321,6 +355,8 @@ def missing_reason(made: Study, task: str, row: str) -> str | None:
         done = int(searched["status"].isin(FINISHED).sum())
         if done < planned:
             return f"search not finished ({done} of {planned} runs)"
+        if searched["score"].notna().any():
+            return "final seeds not run"
         return f"no run of the search has a score ({_fates(searched)})"
     if final.empty:
         return "final seeds not run"

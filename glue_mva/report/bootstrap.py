@@ -6,14 +6,14 @@ so that a resample is a vector of weights and all resamples are one matrix produ
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_mva.report.stats import LEVEL
+from glue_mva.report.stats import RESAMPLES
 
 Floats = NDArray[np.float64]
-RESAMPLES = 5_000
 _WEIGHTS_PER_CHUNK = 4_000_000
 """Weights held at once: 32 MB."""
 
@@ -73,14 +73,11 @@ METRICS = {
 """Headline metric -> how to resample it. Binary labels for `matthews_correlation`."""
 
 
-@dataclass(frozen=True)
-class Interval:
-    """95 % percentile intervals of a - b, score x 100."""
+class Draws(NamedTuple):
+    """Resampled differences a - b, (resamples,) each, score x 100."""
 
-    median_low: float
-    median_high: float
-    mean_low: float
-    mean_high: float
+    medians: Floats
+    means: Floats
 
 
 def resample_scores(
@@ -110,7 +107,7 @@ def resample_scores(
     return scores
 
 
-def difference_interval(
+def difference_draws(
     metric: str,
     labels: NDArray,
     a: list[NDArray],
@@ -119,13 +116,14 @@ def difference_interval(
     paired: bool,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Interval:
-    """Percentile intervals of the difference of medians and of means, resampling examples and seeds.
+) -> Draws:
+    """The difference of medians and of means with examples and seeds drawn anew, with replacement.
 
     Args:
         labels: (rows,) of the dev set.
         a, b: outputs per run; in the order of their seeds where paired.
         paired: draw the same seeds for both.
+        seed: of the random numbers; another one for each task, so that tasks vary independently.
     """
     rng = np.random.default_rng(seed)
     scores = resample_scores(metric, labels, [*a, *b], resamples, rng)
@@ -133,7 +131,4 @@ def difference_interval(
     drawn_b = drawn_a if paired else rng.integers(len(b), size=(resamples, len(b)))
     x = np.take_along_axis(scores[:, : len(a)], drawn_a, axis=1)
     y = np.take_along_axis(scores[:, len(a) :], drawn_b, axis=1)
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    median = np.quantile(np.median(x, axis=1) - np.median(y, axis=1), tails)
-    mean = np.quantile(x.mean(axis=1) - y.mean(axis=1), tails)
-    return Interval(float(median[0]), float(median[1]), float(mean[0]), float(mean[1]))
+    return Draws(np.median(x, axis=1) - np.median(y, axis=1), x.mean(axis=1) - y.mean(axis=1))

@@ -1,22 +1,17 @@
-"""Two optimizers side by side, per task and over all tasks, and what may be said about it."""
+"""Two optimizers side by side, per task and over all tasks: the numbers. `verdicts` puts them into words."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from glue_mva.errors import UsageError, nearest
-from glue_mva.report import bootstrap, stats
+from glue_mva.report import bootstrap, stats, suite, verdicts
 from glue_mva.report.aggregate import Row, Study, missing_reason
 from glue_mva.report.load import load_predictions
 from glue_mva.tasks import TASKS
-from glue_mva.text import count, number, p_value, signed
-
-DEFAULT_PAIRS = (("madam", "adam"), ("lamadam", "laprop"))
-"""The paper's question: does MaxVA help Adam, and does it help LaProp."""
 
 
 @dataclass
@@ -57,60 +52,94 @@ class Comparison:
     missing: str = ""
     """Why there is no comparison."""
     verdict: str = ""
+    """In one sentence."""
 
 
 @dataclass
 class Pair:
-    """All tasks of one pair of rows."""
+    """Two rows on all tasks that both have; but for `tasks`, a line of `verdicts.csv`."""
 
     a: Row
     b: Row
     tasks: list[Comparison]
-    overall: str = ""
+    difference: suite.Difference | None = None
+    """Of means, averaged over tasks; `None` where no task was compared."""
+    improvement: suite.Estimate = suite.UNKNOWN
+    """Probability that a seed of `a` scores higher than one of `b`, averaged over tasks."""
+    examples_low: float = math.nan
+    """95 % bootstrap interval of the average difference over seeds and dev examples; NaN where predictions lack."""
+    examples_high: float = math.nan
+    p: float = math.nan
+    """Two-sided permutation test of the average difference."""
+    p_holm: float = math.nan
+    """Adjusted over the pairs of the report."""
+    p_signs: float = math.nan
+    """Sign test over tasks, of the differences of medians."""
+    seeds_to_decide: float = math.nan
+    verdict: verdicts.Verdict = "not compared"
+    sentence: str = ""
+
+    @property
+    def compared(self) -> list[Comparison]:
+        return [c for c in self.tasks if not c.missing]
+
+    @property
+    def name(self) -> str:
+        return f"{self.a.label} minus {self.b.label}"
 
 
-def parse_pairs(texts: Sequence[str], made: Study) -> list[tuple[Row, Row]]:
-    """`["madam:adam"]` -> rows, after the default pairs that the study has.
+def compare(made: Study, pairs: Sequence[tuple[Row, Row]], margin: float = verdicts.MARGIN) -> list[Pair]:
+    """Compare pairs of rows on every task of the study.
 
-    Raises:
-        UsageError: not of the form A:B, or a row that the study lacks.
+    Args:
+        margin: an average difference within it, in points of score, is no difference in practice.
     """
-    rows = {row.name: row for row in made.rows}
-    pairs = [pair for pair in DEFAULT_PAIRS if pair[0] in rows and pair[1] in rows]
-    for text in texts:
-        a, _, b = text.partition(":")
-        for name in (a, b):
-            if name not in rows:
-                raise UsageError(f"--compare {text}: no row {name!r}{nearest(name, rows)}; write it as A:B")
-        if a == b:
-            raise UsageError(f"--compare {text}: the same row twice")
-        pairs.append((a, b))
-    return [(rows[a], rows[b]) for a, b in dict.fromkeys(pairs)]
+    found = [_compare(made, a, b, margin) for a, b in pairs]
+    for pair, adjusted in zip(found, stats.holm([pair.p for pair in found]), strict=True):
+        pair.p_holm = float(adjusted)
+        pair.verdict = verdicts.judge(pair, margin)
+        pair.sentence = verdicts.sentence(pair, margin, tests=sum(not math.isnan(other.p) for other in found))
+    return found
 
 
-def compare(made: Study, pair: tuple[Row, Row]) -> Pair:
-    """Compare two rows on every task of the study."""
-    result = Pair(*pair, tasks=[_compare_task(made, task, *pair) for task in made.tasks])
+def _compare(made: Study, a: Row, b: Row, margin: float) -> Pair:
+    result, draws = Pair(a, b, []), []
+    for task in made.tasks:
+        comparison, drawn = _compare_task(made, task, a, b)
+        result.tasks.append(comparison)
+        draws.append(drawn)
     for comparison, adjusted in zip(result.tasks, stats.holm([c.p for c in result.tasks]), strict=True):
         comparison.p_holm = float(adjusted)
-    tested = sum(not c.missing for c in result.tasks)
     for comparison in result.tasks:
-        comparison.verdict = verdict(comparison, *pair, tested)
-    result.overall = overall(result)
+        comparison.verdict = verdicts.of_task(comparison, a, b, len(result.compared))
+    if result.compared:
+        _over_tasks(made, result, [d for d, c in zip(draws, result.tasks, strict=True) if not c.missing], margin)
     return result
 
 
-def _compare_task(made: Study, task: str, a: Row, b: Row) -> Comparison:
-    first, second = made.scores(task, a.name), made.scores(task, b.name)
-    paired = len(first) > 0 and set(first.index) == set(second.index)
-    result = Comparison(task, a.name, b.name, len(first), len(second), paired)
+def _over_tasks(made: Study, pair: Pair, draws: Sequence[bootstrap.Draws | None], margin: float) -> None:
+    x, y = ([made.values(c.task, row.name) for c in pair.compared] for row in (pair.a, pair.b))
+    paired = [c.paired for c in pair.compared]
+    pair.difference = suite.difference(x, y, paired)
+    pair.improvement = suite.estimate(suite.probability_of_improvement, x, y)
+    pair.p = suite.permutation_p(x, y, paired)
+    known = [d.means for d in draws if d is not None]
+    if len(known) == len(x) and min(len(scores) for scores in (*x, *y)) > 1:
+        pair.examples_low, pair.examples_high = stats.percentile_interval(np.mean(known, axis=0))
+    signs = [math.copysign(1, c.difference_of_medians) for c in pair.compared if c.difference_of_medians]
+    pair.p_signs = stats.sign_test_p(signs.count(1), signs.count(-1))
+    fewest = suite.fewest_seeds(len(x), paired=all(paired))
+    pair.seeds_to_decide = suite.seeds_to_decide(pair.difference, margin, fewest)
+
+
+def _compare_task(made: Study, task: str, a: Row, b: Row) -> tuple[Comparison, bootstrap.Draws | None]:
+    x, y = made.values(task, a.name), made.values(task, b.name)
+    paired = len(x) > 0 and set(made.scores(task, a.name).index) == set(made.scores(task, b.name).index)
+    result = Comparison(task, a.name, b.name, len(x), len(y), paired)
     reasons = [(row.label, missing_reason(made, task, row.name)) for row in (a, b)]
     result.missing = "; ".join(f"{label}: {reason}" for label, reason in reasons if reason)
     if result.missing:
-        return result
-    if paired:
-        second = second.loc[first.index]
-    x, y = first.to_numpy(), second.to_numpy()
+        return result, None
     result.median_a, result.median_b = float(np.median(x)), float(np.median(y))
     result.difference_of_medians = result.median_a - result.median_b
     result.difference_of_means = float(x.mean() - y.mean())
@@ -122,13 +151,13 @@ def _compare_task(made: Study, task: str, a: Row, b: Row) -> Comparison:
     result.smallest_p = stats.smallest_p(len(x), len(y), paired=paired)
     deviation = (x - y).std(ddof=1) if paired and len(x) > 1 else stats.pooled_deviation(x, y)
     result.seeds_needed = stats.seeds_needed(result.difference_of_means, float(deviation), paired=paired)
-    if (interval := _bootstrap(made, task, a, b, paired)) is not None:
-        result.medians_low, result.medians_high = interval.median_low, interval.median_high
-        result.bootstrap_means_low, result.bootstrap_means_high = interval.mean_low, interval.mean_high
-    return result
+    if (draws := _bootstrap(made, task, a, b, paired)) is not None:
+        result.medians_low, result.medians_high = stats.percentile_interval(draws.medians)
+        result.bootstrap_means_low, result.bootstrap_means_high = stats.percentile_interval(draws.means)
+    return result, draws
 
 
-def _bootstrap(made: Study, task: str, a: Row, b: Row, paired: bool) -> bootstrap.Interval | None:
+def _bootstrap(made: Study, task: str, a: Row, b: Row, paired: bool) -> bootstrap.Draws | None:
     """`None` where a run has no stored predictions, or the runs were not evaluated on the same rows."""
     metric = TASKS[task].headline
     outputs: list[list[NDArray]] = []
@@ -144,77 +173,27 @@ def _bootstrap(made: Study, task: str, a: Row, b: Row, paired: bool) -> bootstra
             outputs[-1].append(found[1])
     if labels is None or metric not in bootstrap.METRICS:
         return None
-    return bootstrap.difference_interval(metric, labels, *outputs, paired=paired)
-
-
-def verdict(c: Comparison, a: Row, b: Row, tests: int) -> str:
-    """One sentence per task that says no more than the numbers do."""
-    title = TASKS[c.task].title
-    if c.missing:
-        return f"{title}: not compared ({c.missing})."
-    if c.difference_of_medians == 0:
-        what = f"{a.label} and {b.label} have the same median"
-    else:
-        side = "above" if c.difference_of_medians > 0 else "below"
-        examples = ""
-        if not math.isnan(c.difference_in_examples):
-            examples = f", {number(abs(c.difference_in_examples), 1)} of {count(c.dev_rows)} dev examples"
-        what = f"the median of {a.label} is {abs(c.difference_of_medians):.2f} {side} that of {b.label}{examples}"
-    if c.difference_of_medians * c.difference_of_means < 0:
-        what += f" (the means differ the other way, {signed(c.difference_of_means)})"
-    if math.isnan(c.p):
-        return f"{title}: {what}; with one seed there is nothing to test."
-    seeds = f"{c.n_a} shared seeds" if c.paired else f"{c.n_a} and {c.n_b} seeds"
-    adjusted = f", {p_value(c.p_holm)} after Holm over {tests} tasks" if tests > 1 else ""
-    tested = f"p = {p_value(c.p)}{adjusted}"
-    if c.p_holm <= stats.ALPHA:
-        return f"{title}: {what}; over {seeds} a difference of means is shown ({tested}){_examples_clause(c)}."
-    limit = ""
-    if (least := min(1.0, c.smallest_p * tests)) > stats.ALPHA:
-        limit = f", and this many seeds cannot show one at all: the smallest p they can reach is {p_value(least)}"
-    return f"{title}: {what}; over {seeds} no difference of means is shown ({tested}){limit}{_seeds_clause(c)}."
-
-
-def _examples_clause(c: Comparison) -> str:
-    if math.isnan(c.bootstrap_means_low):
-        return ""
-    interval = f"{signed(c.bootstrap_means_low)} to {signed(c.bootstrap_means_high)}"
-    if c.bootstrap_means_low <= 0 <= c.bootstrap_means_high:
-        return f"; on other dev examples it could be none, or the other way (95 % interval {interval})"
-    return f"; the interval over seeds and dev examples, {interval}, leaves out 0"
-
-
-def _seeds_clause(c: Comparison) -> str:
-    if math.isinf(c.seeds_needed) or math.isnan(c.seeds_needed):
-        return ""
-    if c.seeds_needed <= min(c.n_a, c.n_b):
-        return ""
-    return f"; about {count(c.seeds_needed)} seeds each would show a true difference of this size"
-
-
-def overall(pair: Pair) -> str:
-    """One sentence over all tasks."""
-    done = [c for c in pair.tasks if not c.missing]
-    a, b = pair.a.label, pair.b.label
-    if not done:
-        return f"{a} and {b} were compared on no task."
-    higher = sum(c.difference_of_medians > 0 for c in done)
-    lower = sum(c.difference_of_medians < 0 for c in done)
-    equal = len(done) - higher - lower
-    shown_up = sum(c.p_holm <= stats.ALPHA and c.difference_of_means > 0 for c in done)
-    shown_down = sum(c.p_holm <= stats.ALPHA and c.difference_of_means < 0 for c in done)
-    tasks = f"{len(done)} task{'s' if len(done) > 1 else ''}"
-    text = f"{a} against {b} on {tasks}: the median is higher on {higher}, lower on {lower}, equal on {equal}"
-    if higher + lower > 1:
-        text += f" (sign test over tasks p = {p_value(stats.sign_test_p(higher, lower))})"
-    text += f"; a difference of means is shown in favour of {a} on {shown_up}, of {b} on {shown_down}"
-    if all(c.smallest_p * len(done) > stats.ALPHA for c in done):
-        text += "; with this many seeds no task could have shown one" + (" after Holm" if len(done) > 1 else "")
-    if missing := len(pair.tasks) - len(done):
-        text += f"; {missing} of {len(pair.tasks)} tasks were not compared"
-    return text + "."
+    seed_of_task = list(TASKS).index(task)
+    return bootstrap.difference_draws(metric, labels, *outputs, paired=paired, seed=seed_of_task)
 
 
 def comparison_table(pairs: Sequence[Pair]) -> pd.DataFrame:
     """One line per pair and task, with the columns of `comparisons.csv` (docs/report.md)."""
-    return pd.DataFrame([asdict(c) for pair in pairs for c in pair.tasks])
+    columns = [field.name for field in fields(Comparison)]
+    return pd.DataFrame([asdict(c) for pair in pairs for c in pair.tasks], columns=columns)
+
+
+def verdict_table(pairs: Sequence[Pair]) -> pd.DataFrame:
+    """One line per pair, with the columns of `verdicts.csv` (docs/report.md)."""
+    columns = ["a", "b", "tasks", "difference", "low", "high", "examples_low", "examples_high", "probability",
+               "probability_low", "probability_high", "p", "p_holm", "p_signs", "seeds_to_decide", "verdict",
+               "sentence"]  # fmt: skip
+    lines = []
+    for pair in pairs:
+        value, interval = math.nan, (math.nan, math.nan)
+        if pair.difference is not None:
+            value, interval = pair.difference.value, pair.difference.interval
+        lines.append((pair.a.name, pair.b.name, len(pair.compared), value, *interval, pair.examples_low,
+                      pair.examples_high, *pair.improvement, pair.p, pair.p_holm, pair.p_signs, pair.seeds_to_decide,
+                      pair.verdict, pair.sentence))  # fmt: skip
+    return pd.DataFrame(lines, columns=columns)

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from glue_mva.report.aggregate import Row, Study
-from glue_mva.report.plots import label_ends, line_style, longest, panels, text_color, unit
-from glue_mva.style import TEXT_WIDTH, color, figure_style, marker
+from glue_mva.report.plots import add_legend, looks, panels, unit
+from glue_mva.style import TEXT_WIDTH, Look, figure_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,39 +70,51 @@ def cell_band(made: Study, task: str, row: Row, name: str) -> Band | None:
     return band(curves)
 
 
+def bands(made: Study, task: str) -> dict[str, list[tuple[Row, Band]]]:
+    """Name of each curve -> the rows that have it, with their bands."""
+    return {
+        name: [(row, b) for row in made.rows if (b := cell_band(made, task, row, name)) is not None]
+        for name in (*_TRAINING, "dev_score", *_BETA)
+    }
+
+
+def curve_table(made: Study) -> pd.DataFrame:
+    """What the curves' figures draw, with the columns of `curves.csv` (docs/report.md)."""
+    frames = [
+        pd.DataFrame({"task": task, "row": row.name, "curve": name, "update": b.step, "mean": b.mean, "low": b.low,
+                      "high": b.high, "seeds": b.seeds})
+        for task in made.tasks for name, drawn in bands(made, task).items() for row, b in drawn
+    ]  # fmt: skip
+    columns = ["task", "row", "curve", "update", "mean", "low", "high", "seeds"]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
 def curves_figure(made: Study, task: str) -> "Figure | None":
     """Figure 5 for one task; `None` where no final run has a curve."""
-    names = ["loss", "dev_score", "step_size"]
-    drawn: dict[str, list[tuple[Row, Band]]] = {}
-    for name in (*names, *_BETA):
-        drawn[name] = [(row, b) for row in made.rows if (b := cell_band(made, task, row, name)) is not None]
+    drawn = bands(made, task)
     if not drawn["loss"] and not drawn["dev_score"]:
         return None
-    has_beta = any(drawn[n] for n in _BETA)
-    shown = names + (list(_BETA) if has_beta else [])
+    shown = ["loss", "dev_score", "step_size", *(_BETA if any(drawn[name] for name in _BETA) else ())]
+    look = looks(made.rows)
     with figure_style():
-        fig, axes = panels(len(shown), 3, TEXT_WIDTH, 2.0, left=0.5, right=0.06 + 0.055 * longest(made.rows), top=0.15)
-        for ax, name in zip(axes, shown, strict=True):
-            _draw(ax, drawn[name], made.rows, points=name == "dev_score")
+        fig, axes = panels(len(shown), 3, TEXT_WIDTH, 1.8, sharex="all")
+        for number, (ax, name) in enumerate(zip(axes, shown, strict=True)):
+            for row, b in drawn[name]:
+                _draw(ax, b, look[row.name], points=name == "dev_score" and len(b.step) <= 20)
             ax.set_ylabel((_TRAINING | _BETA).get(name, f"dev {unit(task)}"))
-            ax.set_xlabel("updates")
-            if name == "step_size":
-                ax.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-        for ax, name in zip(axes, shown, strict=True):
-            if name == "step_size" and drawn[name]:  # all lines end at 0, so their names stand in the empty corner
-                ax.legend(loc="upper right", fontsize=6, handlelength=1.8, labelspacing=0.25, borderaxespad=0)
-                continue
-            ends = [(float(b.step[-1]), float(b.mean[-1]), r.label, text_color(r.optim)) for r, b in drawn[name]]
-            label_ends(ax, ends, size=6)
+            if number >= len(shown) - 3:
+                ax.set_xlabel("updates")
+            ax.locator_params(axis="x", nbins=4)
+            ax.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 5))
+        present = [row for row in made.rows if any(r == row for name in shown for r, _ in drawn[name])]
+        add_legend(fig, [(row.label, look[row.name]) for row in present])
     return fig
 
 
-def _draw(ax: "Axes", bands: list[tuple[Row, Band]], rows: list[Row], *, points: bool) -> None:
-    for row, b in bands:
-        style = line_style(row, rows)
-        if b.seeds > 1:
-            ax.fill_between(b.step, b.low, b.high, color=color(row.optim), alpha=0.15, linewidth=0)
-        ax.plot(b.step, b.mean, color=color(row.optim), linestyle=style, linewidth=1.1, label=row.label,
-                marker=marker(row.optim) if points and len(b.step) <= 20 else None, markersize=3,
-                markerfacecolor="white" if row.matched else color(row.optim))  # fmt: skip
-    ax.locator_params(axis="x", nbins=4)
+def _draw(ax: "Axes", b: Band, look: Look, *, points: bool) -> None:
+    if b.seeds > 1 and len(b.step) > 1:
+        ax.fill_between(b.step, b.low, b.high, color=look.color, alpha=0.15, linewidth=0)
+    elif b.seeds > 1:
+        ax.plot([b.step[0]] * 2, [b.low[0], b.high[0]], color=look.color, alpha=0.4)
+    ax.plot(b.step, b.mean, color=look.color, linestyle=look.line, linewidth=1.1, markersize=3,
+            marker=look.marker if points or len(b.step) == 1 else None, markerfacecolor=look.face)  # fmt: skip

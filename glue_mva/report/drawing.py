@@ -7,6 +7,7 @@ and a yes or no passes between them, and a figure's bytes do not depend on which
 import gc
 import logging
 import multiprocessing
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from glue_mva.machine import available_cores
-from glue_mva.report import curves, plots
-from glue_mva.report.aggregate import Study
-from glue_mva.report.selection import Selection
+from glue_mva.report import curves, plots, search_plots
+from glue_mva.report.results import Results
 from glue_mva.style import save_figure
 from glue_mva.tasks import TASKS
+from glue_mva.text import clean
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+DRAWN = ""
 MOST_PROCESSES = 4
 """More would take memory (each about 50 MB) and little time off."""
 
@@ -44,40 +46,57 @@ class Drawing(NamedTuple):
     """`None` where there is nothing to show."""
 
 
-def drawings(made: Study, searches: list[Selection], *, with_paper: bool) -> list[Drawing]:
+def drawings(found: Results) -> list[Drawing]:
     """The figures of a report, in the page's order."""
-    paper = ", and the paper's medians" if with_paper else ""
-    scores = partial(plots.scores_figure, made, with_paper=with_paper)
-    found = [Drawing("scores", f"Score of every final seed{paper}", scores)]
-    for task in made.tasks:
-        title = TASKS[task].title
-        if searched := [s for s in searches if s.task == task]:
-            text = f"{title}: median search score by learning rate and weight decay"
-            found.append(Drawing(f"heatmap-{task}", text, partial(plots.heatmap_figure, searched)))
-        text = f"{title}: training loss, dev score and average step size against updates"
-        found.append(Drawing(f"curves-{task}", text, partial(curves.curves_figure, made, task)))
-    if any(len(s.best_of) for s in searches):
-        text = "Expected best search score against runs tried"
-        found.append(Drawing("expected-best", text, partial(plots.expected_best_figure, searches)))
-    return found
+    made, rows, searches = found.made, found.made.rows, found.searches
+    paper = ", and the paper's medians" if found.with_paper else ""
+    listed = [
+        Drawing("forest", "Differences of mean scores between optimizers, with 95 % intervals",
+                partial(plots.forest_figure, made, found.pairs, found.margin)),
+        Drawing("scores", f"Score of every final seed{paper}",
+                partial(plots.scores_figure, made, with_paper=found.with_paper)),
+        Drawing("search", "Search score by the one hyperparameter that was searched; a dot is a seed, a ring the "
+                "chosen point, a cross a run without a score", partial(search_plots.line_figure, searches, rows)),
+        Drawing("heatmap", "Median search score by learning rate and weight decay; a red frame marks the chosen point",
+                partial(search_plots.heatmap_figure, searches, rows)),
+        Drawing("expected-best", "Expected best search score against runs tried",
+                partial(search_plots.expected_best_figure, searches, rows)),
+    ]  # fmt: skip
+    return listed + [
+        Drawing(f"curves-{task}",
+                f"{TASKS[task].title}: training loss, dev score and average step size against updates",
+                partial(curves.curves_figure, made, task))
+        for task in made.tasks
+    ]  # fmt: skip
 
 
-def draw_all(found: list[Drawing], folder: Path) -> dict[str, str]:
-    """Write each figure into `folder` as PNG and SVG; returns name -> text of those that there was something to draw
-    for."""
+def is_figure(name: str) -> bool:
+    """Whether a file has the name of a figure that a report draws, or that one drew before."""
+    return bool(re.fullmatch(r"(forest|scores|search|heatmap(-\w+)?|expected-best|curves-\w+)\.(png|svg)", name))
+
+
+def draw_all(found: list[Drawing], folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Write each figure into `folder` as PNG and SVG.
+
+    Returns:
+        name -> text of the figures that there was something to draw for, and a note for each that could not be drawn.
+    """
     processes = min(len(found), available_cores(), MOST_PROCESSES)
-    drawn: list[bool] | None = None
+    fates: list[str | None] | None = None
     if processes > 1 and sys.platform == "linux":  # elsewhere forking is not safe, and starting anew takes too long
         try:
-            drawn = _draw_forked(found, folder, processes)
+            fates = _draw_forked(found, folder, processes)
         except BrokenProcessPool:
             log.warning("a process that drew figures was killed; drawing them one after another")
-    if drawn is None:
-        drawn = [_draw(drawing, folder) for drawing in found]
-    return {drawing.name: drawing.text for drawing, is_there in zip(found, drawn, strict=True) if is_there}
+    if fates is None:
+        fates = [_draw(drawing, folder) for drawing in found]
+    drawn = {drawing.name: drawing.text for drawing, fate in zip(found, fates, strict=True) if fate == DRAWN}
+    lost = [f"figure {drawing.name} could not be drawn: {fate}" for drawing, fate in zip(found, fates, strict=True)
+            if fate not in (DRAWN, None)]  # fmt: skip
+    return drawn, lost
 
 
-def _draw_forked(found: list[Drawing], folder: Path, processes: int) -> list[bool]:
+def _draw_forked(found: list[Drawing], folder: Path, processes: int) -> list[str | None]:
     _import_backends()
     context = multiprocessing.get_context("fork")
     gc.freeze()  # else the children's garbage collector would touch, and so copy, every object they share
@@ -91,11 +110,23 @@ def _draw_forked(found: list[Drawing], folder: Path, processes: int) -> list[boo
         gc.unfreeze()
 
 
-def _draw(drawing: Drawing, folder: Path) -> bool:
-    figure = drawing.draw()
-    if figure is not None:
-        save_figure(figure, folder / drawing.name)
-    return figure is not None
+def _draw(drawing: Drawing, folder: Path) -> str | None:
+    """`DRAWN`, `None` where there was nothing to draw, or why it could not be: a bad figure costs itself only."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # letters that the font lacks are drawn as boxes
+            figure = drawing.draw()
+            if figure is None:
+                return None
+            save_figure(figure, folder / drawing.name)
+    except OSError:
+        raise
+    except Exception as error:
+        log.debug("figure %s", drawing.name, exc_info=True)
+        for extension in ("png", "svg"):
+            (folder / f"{drawing.name}.{extension}").unlink(missing_ok=True)
+        return clean(f"{type(error).__name__}: {error}") or "unknown error"
+    return DRAWN
 
 
 _inherited: tuple[list[Drawing], Path]
@@ -107,7 +138,7 @@ def _inherit(found: list[Drawing], folder: Path) -> None:
     _inherited = found, folder
 
 
-def _draw_inherited(number: int) -> bool:
+def _draw_inherited(number: int) -> str | None:
     found, folder = _inherited
     return _draw(found[number], folder)
 

@@ -18,6 +18,7 @@ from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import FINISHED, PREDICTIONS_FILE, RECORD_FILE, Metrics, RecordError, RunRecord, read_record
 from glue_mva.sweep.protocol import mean_step_size
 from glue_mva.tasks import TASKS, get_task
+from glue_mva.text import clean
 
 Curves = dict[str, NDArray[np.float64]]
 
@@ -48,27 +49,28 @@ class Runs:
         return Runs(self.table[mask], self.curves, self.environments, self.configs, list(self.notes))
 
 
-def load_runs(folder: Path, where: Sequence[str] = ()) -> Runs:
-    """Read every `record.json` below a folder.
+def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
+    """Read every `record.json` below some folders; a run that lies in several counts once.
 
     Args:
-        folder: RUNS of a sweep, or a single run's folder.
+        folders: RUNS of a sweep, or a single run's folder, each.
         where: `key=value` conditions on the config; other runs are left out.
 
     Raises:
         UsageError: no such folder, no record that can be read, an unknown key, or no run meets the conditions.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder of runs")
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: no such folder of runs")
     wanted = _conditions(where)
     broken: list[str] = []
     found: list[_Read] = []
     number = 0
-    for path in sorted(folder.rglob(RECORD_FILE)):
+    for folder, path in _record_files(folders):
         try:
             record = read_record(path)
         except RecordError as error:
-            broken.append(str(error).replace(f"{folder}/", ""))
+            broken.append(clean(str(error).replace(f"{folder}/", "")))
             continue
         number += 1
         config = record.config.model_dump()
@@ -76,9 +78,9 @@ def load_runs(folder: Path, where: Sequence[str] = ()) -> Runs:
             found.append(_Read(_row(record, config, path.parent), _curves(record), record.environment, config))
     if not number:
         reason = f"; {broken[0]}" if broken else f": looked for {RECORD_FILE} in it and below"
-        raise UsageError(f"{folder}: no record that can be read{reason}")
+        raise UsageError(f"{', '.join(map(str, folders))}: no record that can be read{reason}")
     if not found:
-        raise UsageError(f"{folder}: none of {number} records meets --where {' '.join(where)}")
+        raise UsageError(f"none of {number} records meets --where {' '.join(where)}")
     runs = Runs(pd.DataFrame())
     if broken:
         runs.notes.append(_listed(f"{_count(len(broken), 'record')} could not be read and left out", broken))
@@ -92,6 +94,12 @@ def load_runs(folder: Path, where: Sequence[str] = ()) -> Runs:
             read.config,
         )
     return runs
+
+
+def _record_files(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """(folder, record) for every file of that name, each once, in an order that depends on the runs' folders alone."""
+    found = {path.resolve(): (folder, path) for folder in folders for path in folder.rglob(RECORD_FILE)}
+    return sorted(found.values(), key=lambda pair: (pair[1].parent.name, str(pair[1])))
 
 
 class _Read(NamedTuple):

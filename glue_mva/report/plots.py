@@ -1,227 +1,181 @@
-"""Figures of scores and of the search. Each function returns a figure; nothing is written here."""
+"""Figures of scores: every seed, and the differences between optimizers. Each function returns a figure; nothing is
+written here. What all figures of the report share is here too."""
 
-import colorsys
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from glue_mva import paper
 from glue_mva.report.aggregate import Row, Study
-from glue_mva.report.selection import Selection
-from glue_mva.style import MUTED, TEXT_WIDTH, color, figure_style, marker, new_figure
+from glue_mva.report.comparisons import Pair
+from glue_mva.style import (
+    COLUMN_WIDTH,
+    MUTED,
+    OPTIMIZER_COLORS,
+    OPTIMIZER_MARKERS,
+    TEXT_WIDTH,
+    Look,
+    figure_style,
+    figure_text,
+    further_look,
+    new_figure,
+)
 from glue_mva.tasks import TASKS
-from glue_mva.text import rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-_MATCHED_STYLE, _VARIANT_STYLES = "--", (":", "-.")
+NAME_WIDTH = 22
+"""Characters of a row's name that stand on one line beside an axis."""
+LEGEND_WIDTH = 44
+"""And in a legend."""
+ALL = "all tasks"
 
 
-def line_style(row: Row, rows: Sequence[Row]) -> str:
-    """Solid for an optimizer with its usual constants, dashed for a matched step size, dotted for other variants."""
-    if row.matched:
-        return _MATCHED_STYLE
-    same = [r.name for r in rows if r.optim == row.optim and not r.matched]
-    place = same.index(row.name)
-    return "-" if place == 0 else _VARIANT_STYLES[(place - 1) % len(_VARIANT_STYLES)]
+def looks(rows: Sequence[Row]) -> dict[str, Look]:
+    """Name of each row -> its look: the paper's optimizers always have theirs, a row with a matched step size looks as
+    the plain row of its optimizer, dashed, and any other row has a look of its own."""
+    found: dict[str, Look] = {}
+    for row in (r for r in rows if not r.matched):
+        if row.name in OPTIMIZER_COLORS:
+            found[row.name] = Look(OPTIMIZER_COLORS[row.name], OPTIMIZER_MARKERS[row.name])
+        else:
+            found[row.name] = further_look(sum(name not in OPTIMIZER_COLORS for name in found))
+    plain = {r.optim: found[r.name] for r in reversed(rows) if not r.matched}
+    for place, row in enumerate(r for r in rows if r.matched):
+        found[row.name] = plain.get(row.optim, further_look(len(found) + place)).as_control()
+    return found
 
 
 def unit(task: str) -> str:
-    """Axis label of a task's score, as in `Accuracy (%)`."""
+    """Axis label of a task's score, as in `accuracy (%)`."""
     return {"accuracy": "accuracy (%)", "matthews_correlation": f"Matthews {TIMES} 100",
             "pearson": f"Pearson {TIMES} 100"}[TASKS[task].headline]  # fmt: skip
 
 
-def label_ends(ax: "Axes", ends: Sequence[tuple[float, float, str, str]], size: float = 6.5) -> None:
-    """Write each line's name beside its last point, moved apart where they would overlap.
-
-    Args:
-        ends: (x, y, text, colour) in data coordinates, all at about the same x.
-    """
-    if not ends:
-        return
-    height = ax.get_window_extent().height / ax.figure.dpi * 72  # points
-    low, high = ax.get_ylim()
-    gap = (high - low) * (size + 1.5) / height
-    order = sorted(range(len(ends)), key=lambda i: ends[i][1])
-    places = np.array([ends[i][1] for i in order])
-    for k in range(1, len(places)):
-        places[k] = max(places[k], places[k - 1] + gap)
-    places -= max(0.0, (places - np.array([ends[i][1] for i in order])).mean())
-    places += max(0.0, low + gap / 2 - places[0])
-    right = max(x for x, *_ in ends)
-    for place, i in zip(places, order, strict=True):
-        x, y, text, colour = ends[i]
-        ax.annotate(text, xy=(x, y), xytext=(right, place), textcoords=_beside(ax), color=colour, fontsize=size,
-                    va="center", ha="left", annotation_clip=False)  # fmt: skip
-
-
-def _beside(ax: "Axes"):
-    from matplotlib.transforms import ScaledTranslation
-
-    return ax.transData + ScaledTranslation(4 / 72, 0, ax.figure.dpi_scale_trans)
-
-
-def longest(rows: Sequence[Row]) -> int:
-    """Length of the longest label, in characters."""
-    return max(len(row.label) for row in rows)
-
-
-def text_color(optimizer: str) -> str:
-    """The optimizer's colour, darkened so that small text in it is legible on white."""
-    from matplotlib.colors import to_hex, to_rgb
-
-    hue, saturation, value = colorsys.rgb_to_hsv(*to_rgb(color(optimizer)))
-    return to_hex(colorsys.hsv_to_rgb(hue, min(1.0, saturation * 1.1), min(value, 0.62)))
-
-
-def panels(count: int, columns: int, width: float, height: float, *, left: float = 0.55, right: float = 0.1,
-           bottom: float = 0.42, top: float = 0.25, gap: float | None = None, last: float = 0.0,
-           ) -> "tuple[Figure, list[Axes]]":  # fmt: skip
-    """A figure of `count` equal panels in rows of `columns`. All sizes are inches, so that panels of several figures
-    are alike and nothing is moved after it was drawn.
-
-    Args:
-        width, height: of the whole figure, and of one panel with its margins.
-        left, right, bottom, top: margins of each panel, for its labels.
-        gap: left margin of the panels after the first in a row, where they share its labels.
-        last: further margin at the right of the figure.
-    """
+def panels(count: int, columns: int, width: float, height: float, **share: Any) -> "tuple[Figure, list[Axes]]":
+    """A figure of `count` panels in lines of `columns`, each of this height in inches with its labels; `share` as
+    `Figure.subplots` takes it."""
     columns = min(columns, count)
     lines = math.ceil(count / columns)
     fig = new_figure(width, lines * height)
-    fig.set_layout_engine("none")
-    inner = left if gap is None else gap
-    panel = (width - last - left - right - (columns - 1) * (inner + right)) / columns
-    axes = []
-    for place in range(count):
-        line, column = divmod(place, columns)
-        x = left + column * (panel + right + inner)
-        y = (lines - 1 - line) * height + bottom
-        box = (x / width, y / (lines * height), panel / width, (height - bottom - top) / (lines * height))
-        axes.append(fig.add_axes(box))
-    return fig, axes
+    grid = fig.subplots(lines, columns, squeeze=False, **share).ravel()
+    for ax in grid[count:]:
+        ax.remove()
+    for ax in grid[max(0, count - columns) : count]:  # the lowest of each column, where the last line is not full
+        ax.tick_params(labelbottom=True)
+    return fig, list(grid[:count])
+
+
+def add_legend(fig: "Figure", entries: Sequence[tuple[str, Look]], *, lines: bool = True) -> None:
+    """Names above all panels; the figure grows by as much."""
+    from matplotlib.lines import Line2D
+
+    names = [figure_text(name, LEGEND_WIDTH) for name, _ in entries]
+    handles = [Line2D([], [], color=look.color, ls=look.line if lines else "", marker=look.marker,
+                      markerfacecolor=look.face, markersize=4) for _, look in entries]  # fmt: skip
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    columns = max(1, min(len(names), int((fig.get_figwidth() - 0.2) / (0.5 + 0.062 * longest))))
+    deep = sum(max(name.count("\n") + 1 for name in names[i : i + columns]) for i in range(0, len(names), columns))
+    fig.set_figheight(fig.get_figheight() + 0.1 + 0.15 * deep)
+    fig.legend(handles, names, loc="outside upper center", ncols=columns, handlelength=2.2, columnspacing=1.4)
 
 
 def scores_figure(made: Study, *, with_paper: bool = False) -> "Figure":
     """Every final seed's score, one panel per task, one line per row; a tick is the median."""
-    height = 0.72 + 0.17 * len(made.rows)
-    names = 0.15 + 0.07 * longest(made.rows)
+    look = looks(made.rows)
+    names = [figure_text(row.label, NAME_WIDTH, 2) for row in made.rows]
+    lines = len(names) * max(1.5, 1.2 + max(name.count("\n") for name in names))
+    columns = 4 if max(len(name) for name in names) < 15 else 3
     with figure_style():
-        fig, axes = panels(len(made.tasks), 4, TEXT_WIDTH if len(made.tasks) > 2 else 4.5, height, left=names, gap=0.08)
-        for place_of_task, (ax, task) in enumerate(zip(axes, made.tasks, strict=True)):
+        width = TEXT_WIDTH if len(made.tasks) > 1 else COLUMN_WIDTH + 1
+        fig, axes = panels(len(made.tasks), columns, width, 0.6 + 0.13 * lines, sharey="row")
+        fig.set_figheight(fig.get_figheight() + 0.2)
+        for number, (ax, task) in enumerate(zip(axes, made.tasks, strict=True)):
             for place, row in enumerate(made.rows):
-                _one_row_of_scores(ax, made, task, row, place, with_paper)
+                _one_row_of_scores(ax, made, task, row, place, look[row.name])
+                known = paper.TABLE3.get(row.name, {}).get(task)
+                if with_paper and known is not None:
+                    ax.plot([known[0]], [place], marker="x", color=MUTED, markersize=4, linestyle="")
             ax.set_title(TASKS[task].heading)
-            named = place_of_task % 4 == 0
-            ax.set_yticks(range(len(made.rows)), [row.label if named else "" for row in made.rows])
-            ax.set_ylim(len(made.rows) - 0.4, -0.6)
             ax.locator_params(axis="x", nbins=4)
             ax.margins(x=0.12)
             ax.tick_params(axis="y", length=0)
             ax.grid(axis="x", color="#E4E4E4", linewidth=0.5)
             ax.set_axisbelow(True)
-            for text, row in zip(ax.get_yticklabels(), made.rows, strict=False):
-                text.set_color(text_color(row.optim))
+            ax.ticklabel_format(axis="x", useOffset=False)
+            if number % columns == 0:
+                ax.set_yticks(range(len(made.rows)), names)
+                ax.set_ylim(len(made.rows) - 0.4, -0.6)
+                for text, row in zip(ax.get_yticklabels(), made.rows, strict=True):
+                    text.set_color(look[row.name].text_color)
         note = f"dev score {TIMES} 100; a dot is a seed, the tick their median"
-        note += f", {TIMES} the paper's median" if with_paper else ""
-        fig.text(0.5, 0.05 / fig.get_figheight(), note, ha="center", fontsize=7)
+        fig.supxlabel(note + (f", {TIMES} the paper's median" if with_paper else ""), fontsize=7)
     return fig
 
 
-def _one_row_of_scores(ax: "Axes", made: Study, task: str, row: Row, place: int, with_paper: bool) -> None:
-    scores = np.sort(made.scores(task, row.name).to_numpy())
+def _one_row_of_scores(ax: "Axes", made: Study, task: str, row: Row, place: int, look: Look) -> None:
+    scores = np.sort(made.values(task, row.name))
+    if len(scores) == 0:
+        ax.text(0.02, place, "no score", color=MUTED, fontsize=6, va="center", transform=ax.get_yaxis_transform())
+        return
     spread = place + 0.22 * ((np.arange(len(scores)) % 2) - 0.5) * (len(scores) > 2)
-    face = "white" if row.matched else color(row.optim)
-    ax.plot(scores, spread, linestyle="", marker=marker(row.optim), color=color(row.optim), markerfacecolor=face,
+    ax.plot(scores, spread, linestyle="", marker=look.marker, color=look.color, markerfacecolor=look.face,
             markeredgewidth=0.8, alpha=0.85, clip_on=False)  # fmt: skip
     if len(scores) >= made.final_seeds:
-        ax.plot([np.median(scores)] * 2, [place - 0.34, place + 0.34], color=text_color(row.optim), linewidth=1.8)
-    elif len(scores) == 0:
-        ax.text(0.02, place, "no score", color=MUTED, fontsize=6, va="center", transform=ax.get_yaxis_transform())
-    known = paper.TABLE3.get(row.name, {}).get(task)
-    if with_paper and known is not None:
-        ax.plot([known[0]], [place], marker="x", color=MUTED, markersize=4, linestyle="")
+        ax.plot([np.median(scores)] * 2, [place - 0.34, place + 0.34], color=look.text_color, linewidth=1.8)
 
 
-def heatmap_figure(found: Sequence[Selection]) -> "Figure":
-    """Median search score of every lr x weight decay of one task, one panel per row on a common colour scale."""
-    columns = min(2, len(found))
-    medians = np.concatenate([s.points["median"].dropna().to_numpy() for s in found])
-    decays = max(2, *(s.points["weight_decay"].nunique() for s in found))
-    scale = (np.quantile(medians, 0.1), medians.max()) if len(medians) else (0.0, 1.0)
+def forest_figure(made: Study, pairs: Sequence[Pair], margin: float) -> "Figure | None":
+    """Difference of means of each pair with its interval, task by task and over all tasks, in one panel; `None` where
+    nothing was compared."""
+    drawn = [pair for pair in pairs if pair.difference is not None]
+    if not drawn:
+        return None
+    look = looks(made.rows)
+    entries: list[tuple[str, Look]] = []
+    for pair in drawn:
+        own = look[pair.a.name]
+        entries.append((pair.name, own if all(own != known for _, known in entries) else own.as_control()))
+    lines = [*made.tasks, *([ALL] if len(made.tasks) > 1 else [])]
+    step = 0.8 / len(drawn)
     with figure_style():
-        width = TEXT_WIDTH if columns > 1 else 3.9
-        fig, axes = panels(len(found), 2, width, 0.72 + 0.24 * decays, right=0.08, last=0.72)
-        for ax, selection in zip(axes, found, strict=True):
-            image = _heatmap(ax, selection, scale)
-        height = fig.get_figheight()
-        rail = fig.add_axes((1 - 0.62 / width, 0.42 / height, 0.1 / width, 1 - 0.67 / height))
-        bar = fig.colorbar(image, cax=rail, extend="min")
-        bar.set_label(unit(found[0].task), fontsize=7)
-        rail.tick_params(labelsize=6.5)
+        fig = new_figure(5.2, 0.55 + len(lines) * (0.12 + 0.1 * len(drawn)))
+        ax = fig.subplots()
+        ax.axvspan(-margin, margin, color="#EDEDED", linewidth=0)
+        ax.axvline(0, color=MUTED, linewidth=0.7)
+        for number, (pair, (_, own)) in enumerate(zip(drawn, entries, strict=True)):
+            shift = (number - (len(drawn) - 1) / 2) * step
+            for place, values in enumerate(_differences(pair, lines)):
+                if values is not None:
+                    _draw_interval(ax, values, place + shift, own, bold=lines[place] == ALL)
+        ax.set_yticks(range(len(lines)), [TASKS[line].title if line in TASKS else line for line in lines])
+        ax.set_ylim(len(lines) - 0.5, -0.5)
+        ax.tick_params(axis="y", length=0)
+        for place in range(1, len(lines)):
+            last = lines[place] == ALL
+            ax.axhline(place - 0.5, color=MUTED if last else "#E4E4E4", linewidth=0.6 if last else 0.4)
+        note = f"difference of mean dev scores {TIMES} 100 and 95 % t interval over seeds; grey: within {margin:g}"
+        ax.set_xlabel(note, fontsize=7)
+        add_legend(fig, entries)
     return fig
 
 
-def _heatmap(ax: "Axes", s: Selection, scale: tuple[float, float]):
-    from matplotlib import colormaps
-    from matplotlib.patches import Rectangle
-
-    grid = s.points.pivot(index="weight_decay", columns="lr", values="median").sort_index()
-    diverged = s.points.pivot(index="weight_decay", columns="lr", values="diverged").reindex_like(grid).to_numpy()
-    values = grid.to_numpy(dtype=float)
-    image = ax.imshow(values, cmap=colormaps["cividis"], vmin=scale[0], vmax=scale[1], aspect="auto", origin="lower")
-    for i, decay in enumerate(grid.index):
-        for j, lr in enumerate(grid.columns):
-            value, lost = values[i, j], diverged[i, j]
-            dark = not math.isnan(value) and value < (scale[0] + scale[1]) / 2
-            text = f"{value:.1f}" if not math.isnan(value) else ("diverged" if lost > 0 else "-")
-            ax.text(j, i, text, ha="center", va="center", fontsize=6.5 if len(text) < 6 else 5.5,
-                    color="white" if dark else "black")  # fmt: skip
-            if s.chosen == (lr, decay):
-                ax.add_patch(Rectangle((j - 0.47, i - 0.44), 0.94, 0.88, fill=False, linewidth=1.8, edgecolor="white"))
-                ax.add_patch(Rectangle((j - 0.47, i - 0.44), 0.94, 0.88, fill=False, linewidth=0.9,
-                                       edgecolor="#C00000"))  # fmt: skip
-    ax.set_xticks(range(len(grid.columns)), [rate(float(v)) for v in grid.columns])
-    ax.set_yticks(range(len(grid.index)), [rate(float(v)) for v in grid.index])
-    ax.set_xlabel("learning rate")
-    ax.set_ylabel("weight decay")
-    ax.set_title(s.row.label, color=text_color(s.row.optim))
-    ax.set_facecolor("#EFEFEF")  # points without a score
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-    return image
+def _differences(pair: Pair, lines: Sequence[str]) -> list[tuple[float, float, float] | None]:
+    """Value, low and high of each line of a forest plot; `None` where there is none."""
+    known = {c.task: (c.difference_of_means, c.means_low, c.means_high) for c in pair.compared}
+    if pair.difference is not None and len(known) > 1:
+        known[ALL] = (pair.difference.value, *pair.difference.interval)
+    return [known.get(line) for line in lines]
 
 
-def expected_best_figure(found: Sequence[Selection]) -> "Figure":
-    """Expected best score against the number of search runs tried, one panel per task (Dodge et al. 2019)."""
-    tasks = list(dict.fromkeys(s.task for s in found))
-    rows = list(dict.fromkeys(s.row for s in found))
-    with figure_style():
-        fig, axes = panels(len(tasks), 2, 3.5 * min(2, len(tasks)), 1.75, right=0.1 + 0.065 * longest(rows))
-        for ax, task in zip(axes, tasks, strict=True):
-            ends = []
-            for s in (s for s in found if s.task == task and len(s.best_of)):
-                tried = np.arange(1, len(s.best_of) + 1)
-                ax.plot(tried, s.best_of, color=color(s.row.optim), linestyle=line_style(s.row, rows),
-                        marker=marker(s.row.optim), markevery=[-1])  # fmt: skip
-                ends.append((float(tried[-1]), float(s.best_of[-1]), s.row.label, text_color(s.row.optim)))
-            ax.set_title(TASKS[task].title)
-            ax.set_ylabel(unit(task))
-            ax.set_xlabel("runs tried")
-            ax.locator_params(axis="x", integer=True)
-            label_ends(ax, ends)
-    return fig
-
-
-def best_of_table(found: Sequence[Selection]) -> pd.DataFrame:
-    """What `expected_best_figure` draws: `task`, `row`, `runs_tried`, `expected_best`."""
-    lines = [{"task": s.task, "row": s.row.name, "runs_tried": k, "expected_best": value}
-             for s in found for k, value in enumerate(s.best_of, start=1)]  # fmt: skip
-    return pd.DataFrame(lines, columns=["task", "row", "runs_tried", "expected_best"])
+def _draw_interval(ax: "Axes", values: tuple[float, float, float], place: float, look: Look, *, bold: bool) -> None:
+    value, low, high = values
+    if not math.isnan(low):
+        ax.plot([low, high], [place, place], color=look.color, linewidth=1.8 if bold else 1.0, solid_capstyle="butt")
+    ax.plot([value], [place], linestyle="", marker=look.marker, color=look.color, markerfacecolor=look.face,
+            markeredgewidth=0.8, markersize=5 if bold else 3.5)  # fmt: skip

@@ -1,6 +1,7 @@
 """Which hyperparameters were chosen, from how many, and how much that choice flatters its own score."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,8 @@ class Selection:
     row: Row
     points: pd.DataFrame
     """One line per point: `lr`, `weight_decay`, `median` (NaN without a score), `runs`, `diverged`."""
+    runs: pd.DataFrame
+    """The search runs: `lr`, `weight_decay`, `seed`, `score` (NaN without one)."""
     chosen: Hparams | None
     edges: list[str] = field(default_factory=list)
     """Where the chosen point lies on the edge of what was searched: `lr is the highest`."""
@@ -47,7 +50,8 @@ def _selection(made: Study, task: str, row: Row) -> Selection:
     groups = scored.groupby(["lr", "weight_decay"])
     points = groups.agg(median=("score", "median"), runs=("score", "size"),
                         diverged=("status", lambda s: int((s == "diverged").sum()))).reset_index()  # fmt: skip
-    result = Selection(task, row, points, made.chosen.get((task, row.name)))
+    result = Selection(task, row, points, scored[["lr", "weight_decay", "seed", "score"]],
+                       made.chosen.get((task, row.name)))  # fmt: skip
     if len(points) < 2:
         return result
     result.best_of = stats.expected_best(_tried(scored))
@@ -131,3 +135,10 @@ def _budget(s: Selection) -> str:
     if n == 0:
         return "-"
     return ", ".join(f"{s.best_of[k - 1]:.2f}" for k in sorted({1, max(1, n // 2), n}))
+
+
+def best_of_table(found: Sequence[Selection]) -> pd.DataFrame:
+    """What the figure of the expected best score draws: `task`, `row`, `runs_tried`, `expected_best`."""
+    lines = [{"task": s.task, "row": s.row.name, "runs_tried": k, "expected_best": value}
+             for s in found for k, value in enumerate(s.best_of, start=1)]  # fmt: skip
+    return pd.DataFrame(lines, columns=["task", "row", "runs_tried", "expected_best"])

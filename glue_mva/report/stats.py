@@ -14,6 +14,8 @@ ALPHA = 0.05
 """Two-sided significance level of every test."""
 POWER = 0.8
 """Chance to show the difference that `seeds_needed` asks for."""
+RESAMPLES = 5_000
+"""Resamples of every bootstrap."""
 EXACT_LIMIT = 200_000
 """Permutation tests with at most this many arrangements go through all of them."""
 
@@ -31,6 +33,12 @@ def mean_interval(scores: ArrayLike) -> tuple[float, float]:
     if not error > 0:
         return (math.nan, math.nan) if math.isnan(error) else (float(values[0]), float(values[0]))
     low, high = sps.t.interval(LEVEL, len(values) - 1, loc=values.mean(), scale=error)
+    return float(low), float(high)
+
+
+def percentile_interval(draws: ArrayLike) -> tuple[float, float]:
+    """Percentile interval of resampled values (resamples,)."""
+    low, high = np.quantile(np.asarray(draws, dtype=float), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
@@ -52,9 +60,9 @@ def arrangements(n_a: int, n_b: int, *, paired: bool) -> int:
     return 2**n_a if paired else math.comb(n_a + n_b, n_a)
 
 
-def smallest_p(n_a: int, n_b: int, *, paired: bool) -> float:
-    """The smallest two-sided p that the exact permutation test can give with this many runs."""
-    return min(1.0, 2 / arrangements(n_a, n_b, paired=paired))
+def smallest_p(n_a: int, n_b: int, *, paired: bool, tasks: int = 1) -> float:
+    """The smallest two-sided p that the exact permutation test can give with this many runs on each of some tasks."""
+    return min(1.0, 2 / arrangements(n_a, n_b, paired=paired) ** tasks)
 
 
 def _mean_difference(a: NDArray[np.float64], b: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:

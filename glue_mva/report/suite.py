@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as sps
 
-from glue_mva.report.stats import ALPHA, LEVEL, POWER, smallest_n
+from glue_mva.report import stats
+from glue_mva.report.stats import ALPHA, LEVEL, POWER, RESAMPLES
 
 Floats = NDArray[np.float64]
 Suite = Sequence[Floats]
 
-RESAMPLES = 5_000
+ARRANGEMENTS = 9_999
 FEWEST_TASKS, FEWEST_ROWS = 5, 3
 """Friedman's test with fewer says nothing."""
 
@@ -63,13 +64,15 @@ class Estimate(NamedTuple):
     high: float
 
 
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+
+
 def estimate(statistic: Callable[..., Floats], *suites: Suite) -> Estimate:
     """A statistic with its bootstrap interval; NaN bounds where a task has one seed only."""
     value = float(statistic(*suites))
     if min(len(scores) for suite in suites for scores in suite) < 2:
         return Estimate(value, math.nan, math.nan)
-    low, high = np.quantile(bootstrap(statistic, *suites), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value, float(low), float(high))
+    return Estimate(value, *stats.percentile_interval(bootstrap(statistic, *suites)))
 
 
 def bootstrap_error(statistic: Callable[..., Floats], *suites: Suite) -> float:
@@ -97,13 +100,6 @@ class Difference:
             return self.value + self.error, self.value + self.error
         half = self.error * float(sps.t.ppf((1 + LEVEL) / 2, self.freedom))
         return self.value - half, self.value + half
-
-    @property
-    def p(self) -> float:
-        """Two-sided t test of no difference."""
-        if self.error == 0:
-            return float(self.value == 0)
-        return float(2 * sps.t.sf(abs(self.value) / self.error, self.freedom))
 
     def with_seeds(self, n: int) -> "Difference":
         """The same difference and spread, seen with n seeds on every task."""
@@ -135,24 +131,54 @@ def _spread(values: Floats) -> tuple[float, float]:
     return (values.var(ddof=1) / n, n - 1) if n > 1 else (math.nan, math.nan)
 
 
-def seeds_to_decide(found: Difference, margin: float) -> float:
+def permutation_p(a: Suite, b: Suite, paired: Sequence[bool]) -> float:
+    """Two-sided p of the permutation test that no task has a difference of means, by the mean difference over tasks:
+    signs of pairs are flipped, or seeds divided anew, within each task. NaN where a task has one seed only.
+
+    One task: as `stats.permutation_p`. Several: 9,999 random arrangements, drawn with a fixed seed.
+    """
+    if len(a) == 1:
+        return stats.permutation_p(a[0], b[0], paired=paired[0])
+    if min(len(scores) for scores in (*a, *b)) < 2:
+        return math.nan
+    rng = np.random.default_rng(0)
+    seen, drawn = 0.0, np.zeros(ARRANGEMENTS)
+    for x, y, same in zip(a, b, paired, strict=True):
+        seen += x.mean() - y.mean()
+        if same:
+            drawn += rng.choice([-1.0, 1.0], size=(ARRANGEMENTS, len(x))) @ (x - y) / len(x)
+        else:
+            mixed = rng.permuted(np.tile(np.concatenate([x, y]), (ARRANGEMENTS, 1)), axis=1)
+            drawn += mixed[:, : len(x)].mean(axis=1) - mixed[:, len(x) :].mean(axis=1)
+    return float((1 + (np.abs(drawn) >= abs(seen) - 1e-9).sum()) / (1 + ARRANGEMENTS))
+
+
+def fewest_seeds(tasks: int, *, paired: bool) -> int:
+    """Seeds per optimizer and task with which the permutation test over so many tasks can show a difference at all."""
+    return next(n for n in range(2, 100) if stats.smallest_p(n, n, paired=paired, tasks=tasks) <= ALPHA)
+
+
+def seeds_to_decide(found: Difference, margin: float, fewest: int = 2) -> float:
     """Seeds per optimizer and task with which the pair would probably (power 80 %) be told apart, or be seen to lie
-    within the margin, if the true difference and spread are those that were found. Infinite beyond 200,000."""
-    if math.isnan(found.error):
+    within the margin, if the true difference and spread are those that were found. Infinite beyond 200,000; NaN where
+    the spread is not known.
+
+    Args:
+        fewest: `fewest_seeds`, below which nothing is told apart.
+    """
+    if not found.error > 0:
         return math.nan
 
     def power(n: int) -> float:
         seen = found.with_seeds(n)
-        if seen.error == 0:
-            return 1.0
         limit = float(sps.t.ppf(1 - ALPHA / 2, seen.freedom))
         shift = seen.value / seen.error
-        shown = sps.nct.sf(limit, seen.freedom, abs(shift))
+        shown = sps.nct.sf(limit, seen.freedom, abs(shift)) if n >= fewest else 0.0
         room = margin / seen.error - limit
         within = sps.t.cdf(room - shift, seen.freedom) - sps.t.cdf(-room - shift, seen.freedom)
         return float(max(shown, within))
 
-    return smallest_n(power, 2, POWER)
+    return stats.smallest_n(power, 2, POWER)
 
 
 def mean_ranks(medians: ArrayLike) -> Floats:

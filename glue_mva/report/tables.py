@@ -1,18 +1,24 @@
-"""Table 3 as markdown, CSV and LaTeX, and the comparisons as markdown."""
+"""Table 3 as markdown, CSV and LaTeX."""
 
 import csv
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from glue_mva import paper
+from glue_mva.report import suite
 from glue_mva.report.aggregate import Row, Study, missing_reason
-from glue_mva.report.comparisons import Pair
 from glue_mva.report.stats import standard_error
 from glue_mva.tasks import TASKS, get_task
-from glue_mva.text import Strong, count, error, interval, latex, markdown_table, number, p_value, score, signed
+from glue_mva.text import Strong, count, error, latex, markdown, markdown_table, score, signed
+
+CONSTANT_SIGN = "\N{DAGGER}"
+"""Behind a median that is no higher than the score of a constant prediction."""
+AVERAGE = "Average"
+REPORTED = "Reported (Liu et al. 2019)"
+"""A row that the paper quotes."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,9 @@ class Entry:
     reason: str | None = None
     """Why there is no value."""
     best: bool = False
-    """Highest median of its column, as printed; equals share it."""
+    """Highest of several medians of its column, as printed; equals share it."""
+    constant: bool = False
+    """Whether the median is no higher than the score of the constant prediction."""
 
     @property
     def text(self) -> str:
@@ -33,7 +41,7 @@ class Entry:
         if self.reason is not None:
             return "-"
         spread = "" if math.isnan(self.standard_error) else f" ({error(self.standard_error)})"
-        return score(self.median) + spread
+        return score(self.median) + spread + (CONSTANT_SIGN if self.constant else "")
 
 
 @dataclass(frozen=True)
@@ -43,39 +51,84 @@ class Table3:
     tasks: list[str]
     rows: list[Row]
     entries: dict[tuple[str, str], Entry]
-    """(task, row) -> entry."""
+    """(task, row) -> entry; the task `Average` is there where there are several."""
     caption: str
     notes: list[str]
+    """What must be known beside it: cells without a value, runs that did not learn, mixtures."""
+    with_reported: bool = False
+    """Whether the row that the paper quotes is shown."""
     with_paper: bool = False
+    """Whether the paper's own values are."""
+
+    @property
+    def columns(self) -> list[str]:
+        return [*self.tasks, AVERAGE] if len(self.tasks) > 1 else self.tasks
+
+    @property
+    def headings(self) -> list[str]:
+        return [TASKS[c].heading if c in TASKS else c for c in self.columns]
 
 
 def table3(made: Study, *, with_paper: bool = False) -> Table3:
-    """Medians and standard errors over the final seeds of every cell; a cell with fewer seeds than asked has none."""
+    """Medians and standard errors over the final seeds of every cell; a cell with fewer seeds than asked has none.
+
+    Args:
+        with_paper: show the paper's values, whatever model and data the runs have.
+    """
     entries: dict[tuple[str, str], Entry] = {}
     notes = []
     for row in made.rows:
         for task in made.tasks:
-            reason = missing_reason(made, task, row.name)
-            scores = made.scores(task, row.name).to_numpy()
-            if reason is not None:
-                entries[task, row.name] = Entry(math.nan, math.nan, len(scores), reason)
-                notes.append(f"{TASKS[task].title}, {row.label}: {reason}")
-            else:
-                entries[task, row.name] = Entry(float(np.median(scores)), standard_error(scores), len(scores))
-    for task in made.tasks:
-        printed = {r.name: score(entries[task, r.name].median) for r in made.rows if not entries[task, r.name].reason}
-        top = max((float(text) for text in printed.values()), default=math.nan)
-        for name, text in printed.items():
-            if float(text) == top:
-                old = entries[task, name]
-                entries[task, name] = Entry(old.median, old.standard_error, old.seeds, best=True)
-    return Table3(made.tasks, made.rows, entries, caption(made), notes, with_paper)
+            entries[task, row.name] = entry = _entry(made, task, row)
+            if entry.reason is not None:
+                notes.append(f"{TASKS[task].title}, {row.label}: {entry.reason}")
+        entries[AVERAGE, row.name] = _average(made, row, [entries[task, row.name] for task in made.tasks])
+    table = Table3(made.tasks, made.rows, entries, "", notes, with_paper or is_papers_setting(made), with_paper)
+    for column in table.columns:
+        _mark_best([(column, row.name) for row in made.rows], entries)
+    return replace(table, caption=caption(made, table))
 
 
-def caption(made: Study) -> str:
+def _entry(made: Study, task: str, row: Row) -> Entry:
+    scores = made.values(task, row.name)
+    if (reason := missing_reason(made, task, row.name)) is not None:
+        return Entry(math.nan, math.nan, len(scores), reason)
+    median = float(np.median(scores))
+    constant = float(made.final(task, row.name)["majority_score"].max())
+    return Entry(median, standard_error(scores), len(scores), constant=median <= constant + 1e-9)
+
+
+def _average(made: Study, row: Row, entries: list[Entry]) -> Entry:
+    """Mean of a row's medians, and its bootstrap standard error."""
+    if any(entry.reason for entry in entries):
+        return Entry(math.nan, math.nan, 0, "not on all tasks")
+    scores = [made.values(task, row.name) for task in made.tasks]
+    spread = suite.bootstrap_error(suite.mean_of_medians, scores)
+    return Entry(float(suite.mean_of_medians(scores)), spread, min(len(s) for s in scores))
+
+
+def _mark_best(keys: list[tuple[str, str]], entries: dict[tuple[str, str], Entry]) -> None:
+    printed = {key: float(score(entries[key].median)) for key in keys if entries[key].reason is None}
+    top = max(printed.values(), default=math.nan)
+    for key, value in printed.items():
+        if len(printed) > 1 and value == top and not entries[key].constant:
+            entries[key] = replace(entries[key], best=True)
+
+
+def is_papers_setting(made: Study) -> bool:
+    """Whether all runs are of the paper's model on complete data, so that its numbers may stand beside them."""
+    models = set(made.members["model"].dropna().astype(str))
+    return bool(models) and all(map(_is_paper_model, models)) and not partial_data(made)
+
+
+def caption(made: Study, table: Table3) -> str:
     """What the table shows, on which model and data, how its hyperparameters were chosen."""
     seeds = f"{made.final_seeds} seeds" if made.final_seeds > 1 else "1 seed"
     text = f"Median (standard error) of dev set scores over {seeds}."
+    if AVERAGE in table.columns:
+        text += " Average: mean of the medians (bootstrap standard error, seeds drawn within tasks)."
+    if any(entry.constant for entry in table.entries.values()):
+        text += f" {CONSTANT_SIGN}: no better than a constant prediction."
     models = sorted(made.members["model"].dropna().astype(str).unique())
     if models and not all(_is_paper_model(m) for m in models):
         size = made.members["parameters"].max()
@@ -115,37 +168,49 @@ def partial_data(made: Study) -> str:
     return ", ".join(parts)
 
 
-def _paper_lines(table: Table3, row: Row) -> list[list[str]]:
+def _quoted_lines(table: Table3, row: Row) -> list[list[str]]:
     """The paper's values of a row, and ours minus the paper's."""
     if not table.with_paper or row.name not in paper.TABLE3:
         return []
-    values, differences = [], []
-    for task in table.tasks:
-        known = paper.TABLE3[row.name].get(task)
-        ours = table.entries[task, row.name]
-        values.append("-" if known is None else f"{score(known[0])} ({error(known[1])})")
-        differences.append("-" if known is None or ours.reason else signed(ours.median - known[0]))
-    return [[f"{row.label}, paper", *values], ["difference", *differences]]
+    known = paper.TABLE3[row.name]
+    values = [f"{score(known[t][0])} ({error(known[t][1])})" if t in known else "-" for t in table.tasks]
+    medians = {task: value for task, (value, _) in known.items()}
+    quoted = _with_average(table, medians)
+    ours = [table.entries[c, row.name] for c in table.columns]
+    differences = ["-" if c not in quoted or e.reason else signed(e.median - quoted[c])
+                   for c, e in zip(table.columns, ours, strict=True)]  # fmt: skip
+    average = [score(quoted.get(AVERAGE, math.nan))] if AVERAGE in table.columns else []
+    return [[f"{row.label}, paper", *values, *average], [f"{row.label}, ours minus paper", *differences]]
 
 
-def _reported(table: Table3) -> list[str]:
-    return ["-" if t not in paper.REPORTED else f"{paper.REPORTED[t]:.1f}" for t in table.tasks]
+def _with_average(table: Table3, values: dict[str, float]) -> dict[str, float]:
+    known = [values[task] for task in table.tasks if task in values]
+    return values | ({AVERAGE: float(np.mean(known))} if len(known) == len(table.tasks) else {})
 
 
-def _headings(table: Table3) -> list[str]:
-    return [TASKS[t].heading for t in table.tasks]
+def _reported_line(table: Table3) -> list[list[str]]:
+    if not table.with_reported:
+        return []
+    values = _with_average(table, paper.REPORTED)
+    return [[REPORTED, *(f"{values[c]:.{1 if c in TASKS else 2}f}" if c in values else "-" for c in table.columns)]]
+
+
+def body(table: Table3) -> list[tuple[list[str], Row | None]]:
+    """The lines of the table: texts as printed, bold where best; and the row that a line is of, `None` if quoted."""
+    lines: list[tuple[list[str], Row | None]] = [(line, None) for line in _reported_line(table)]
+    for row in table.rows:
+        entries = [table.entries[c, row.name] for c in table.columns]
+        lines.append(([row.label, *(Strong(e.text) if e.best else e.text for e in entries)], row))
+        lines += [(line, None) for line in _quoted_lines(table, row)]
+    return lines
 
 
 def table3_markdown(table: Table3) -> str:
     """GitHub-flavoured markdown with caption and notes."""
-    body = [["Reported (Liu et al. 2019)", *_reported(table)]]
-    for row in table.rows:
-        entries = [table.entries[t, row.name] for t in table.tasks]
-        body.append([row.label, *(Strong(e.text) if e.best else e.text for e in entries)])
-        body += _paper_lines(table, row)
-    text = markdown_table(["Method", *_headings(table)], body) + f"\n{table.caption}\n"
+    text = markdown_table(["Method", *table.headings], [line for line, _ in body(table)])
+    text += f"\n{markdown(table.caption)}\n"
     if table.notes:
-        text += "\nWithout a value:\n\n" + "".join(f"- {note}\n" for note in table.notes)
+        text += "\nTo be known beside it:\n\n" + "".join(f"- {markdown(note)}\n" for note in table.notes)
     return text
 
 
@@ -153,53 +218,26 @@ def table3_csv(table: Table3) -> str:
     """One line per method and one column per task, as printed; `cells.csv` has the numbers in full precision."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["Method", *_headings(table)])
-    writer.writerow(["Reported (Liu et al. 2019)", *_reported(table)])
-    for row in table.rows:
-        writer.writerow([row.label, *(table.entries[t, row.name].text for t in table.tasks)])
-        writer.writerows(_paper_lines(table, row))
+    writer.writerow(["Method", *table.headings])
+    writer.writerows(line for line, _ in body(table))
     return stream.getvalue()
 
 
-def table3_tex(table: Table3) -> str:
-    """A `table*` for packages booktabs; notes as comments."""
-    lines = [r"\begin{table*}", r"  \centering", rf"  \caption{{{latex(table.caption)}}}", r"  \label{tab:glue}",
-             rf"  \begin{{tabular}}{{l{'r' * len(table.tasks)}}}", r"    \toprule",
-             "    " + " & ".join(["Method", *map(latex, _headings(table))]) + r" \\", r"    \midrule",
-             "    " + " & ".join(["Reported (Liu et al. 2019)", *_reported(table)]) + r" \\"]  # fmt: skip
-    for row in table.rows:
-        entries = [table.entries[t, row.name] for t in table.tasks]
-        cells = [rf"\textbf{{{e.text}}}" if e.best else e.text for e in entries]
-        lines.append("    " + " & ".join([latex(row.label), *cells]) + r" \\")
-        for name, *values in _paper_lines(table, row):
-            lines.append("    " + " & ".join([rf"\quad {latex(name)}", *(f"${v}$" if v[0] in "+-" and v != "-" else v
-                                                                       for v in values)]) + r" \\")  # fmt: skip
-    lines += [r"    \bottomrule", r"  \end{tabular}", *(f"  % {note}" for note in table.notes), r"\end{table*}"]
+def table3_latex(table: Table3) -> str:
+    """A `table*` for the package booktabs, with all that the markdown says in its caption."""
+    text = " ".join([table.caption, *(f"{note}." for note in table.notes)])
+    lines = [r"\begin{table*}", r"  \centering", rf"  \caption{{{latex(text)}}}", r"  \label{tab:glue}",
+             rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"    \toprule",
+             "    " + " & ".join(map(latex, ["Method", *table.headings])) + r" \\", r"    \midrule"]  # fmt: skip
+    for (name, *values), row in body(table):
+        printed = [_latex_cell(value) for value in values]
+        indent = "" if row is not None or name == REPORTED else r"\quad "
+        lines.append("    " + " & ".join([indent + latex(name), *printed]) + r" \\")
+    lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table*}"]
     return "\n".join(lines) + "\n"
 
 
-def comparisons_markdown(pairs: list[Pair]) -> str:
-    """A table, a sentence per task and an overall sentence, for each pair."""
-    if not pairs:
-        return "No pair of optimizers to compare: give one with `--compare A:B`.\n"
-    parts = []
-    for pair in pairs:
-        body = []
-        for c in pair.tasks:
-            if c.missing:
-                body.append([TASKS[c.task].title, *["-"] * 9])
-                continue
-            seeds = f"{c.n_a}, paired" if c.paired else f"{c.n_a}, {c.n_b}"
-            examples = "-"
-            if not math.isnan(c.difference_in_examples):
-                examples = f"{number(c.difference_in_examples, 1)} of {count(c.dev_rows)}"
-            body.append([TASKS[c.task].title, seeds, signed(c.difference_of_medians),
-                         interval(c.medians_low, c.medians_high), examples, signed(c.difference_of_means),
-                         interval(c.means_low, c.means_high), p_value(c.p), p_value(c.p_holm),
-                         number(c.seeds_needed)])  # fmt: skip
-        header = ["Task", "Seeds", "Medians", "95 % (seeds, examples)", "In dev examples", "Means", "95 % (seeds)", "p",
-                  "p Holm", "Seeds needed"]  # fmt: skip
-        sentences = "".join(f"- {c.verdict}\n" for c in pair.tasks)
-        parts.append(f"### {pair.a.label} minus {pair.b.label}\n\n{pair.overall}\n\n{markdown_table(header, body)}\n"
-                     f"{sentences}")  # fmt: skip
-    return "\n".join(parts)
+def _latex_cell(text: str) -> str:
+    if isinstance(text, Strong):
+        return rf"\textbf{{{latex(text)}}}"
+    return f"${text}$" if text[0] in "+-" and text != "-" else latex(text)

@@ -33,6 +33,8 @@ FIRST_FINAL_SEED = 1
 FIRST_SEARCH_SEED = 1001
 """Final seeds are 1, 2, ...; search seeds are 1001, 1002, ...: the two never meet, whatever their numbers."""
 
+LAST_SEARCH_SEED = 2 * (FIRST_SEARCH_SEED - FIRST_FINAL_SEED)
+
 Protocol = Literal["paper", "heldout", "grid", "fixed"]
 SeedCount = Annotated[int, Field(ge=1, le=FIRST_SEARCH_SEED - FIRST_FINAL_SEED)]
 

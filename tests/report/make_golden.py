@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from glue_mva.report.build import build_report
+from glue_mva.report.results import results
 from glue_mva.sweep.config import load_sweep
 from glue_mva.sweep.protocol import Outcome, cells, known_runs
 from tests.report import factory
@@ -18,7 +19,8 @@ from tests.report import factory
 FOLDER = Path(__file__).parent / "golden"
 REPORT = FOLDER / "report"
 TEXTS = ("table3.md", "table3.tex", "comparisons.md", "report.md")
-TABLES = ("table3.csv", "comparisons.csv", "cells.csv", "runs.csv", "expected_best.csv")
+TABLES = ("table3.csv", "verdicts.csv", "across.csv", "comparisons.csv", "speed.csv", "cells.csv", "runs.csv",
+          "expected_best.csv", "curves.csv")  # fmt: skip
 
 
 def make_records(runs: Path) -> None:
@@ -42,15 +44,9 @@ def make_records(runs: Path) -> None:
 
 def make_report(out: Path) -> None:
     """Write the report on the golden records."""
-    build_report(
-        FOLDER / "runs",
-        out,
-        sweep=load_sweep(FOLDER / "sweep.toml"),
-        with_paper=True,
-        compare=["madam:adam-eta'"],
-        commands=["glue-mva sweep sweep.toml", "glue-mva report runs --sweep sweep.toml --with-paper"],
-        versions={"glue-mva": "0.1.0"},
-    )
+    found = results(FOLDER / "runs", sweep=FOLDER / "sweep.toml", with_paper=True, compare=["MAdam:adam"])
+    commands = ["glue-mva sweep sweep.toml", "glue-mva report runs --sweep sweep.toml --with-paper"]
+    build_report(found, out, commands=commands, versions={"glue-mva": "0.1.0"})
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ def sweep_of(**values) -> SweepConfig:
 def test_paper_protocol_selects_by_search_seeds_and_shows_other_seeds(tmp_path: Path) -> None:
     sweep = sweep_of(search_seeds=2)
     run_sweep(sweep, tmp_path)
-    made = study(load_runs(tmp_path), sweep)
+    made = study(load_runs([tmp_path]), sweep)
     assert made.chosen["rte", "adam"] == (2e-5, 0.2)
     assert list(made.scores("rte", "adam").index) == [1, 2, 3, 4]
     assert made.scores("rte", "adam").median() == pytest.approx(75 + 2 + 4 - 2 + 0.25)
@@ -56,7 +56,7 @@ def test_paper_protocol_selects_by_search_seeds_and_shows_other_seeds(tmp_path: 
 def test_heldout_protocol_keeps_the_two_kinds_of_scores_apart(tmp_path: Path) -> None:
     sweep = sweep_of(protocol="heldout")
     run_sweep(sweep, tmp_path)
-    made = study(load_runs(tmp_path), sweep)
+    made = study(load_runs([tmp_path]), sweep)
     check_comparable(made.runs)
     assert set(made.of("rte", "adam", "search")["split"]) == {"holdout"}
     assert set(made.final("rte", "adam")["split"]) == {"validation"}
@@ -65,7 +65,7 @@ def test_heldout_protocol_keeps_the_two_kinds_of_scores_apart(tmp_path: Path) ->
 def test_grid_protocol_uses_the_same_runs_to_select_and_to_show(tmp_path: Path) -> None:
     sweep = sweep_of(protocol="grid", final_seeds=3)
     run_sweep(sweep, tmp_path)
-    made = study(load_runs(tmp_path), sweep)
+    made = study(load_runs([tmp_path]), sweep)
     assert len(made.of("rte", "madam", "search")) == 18
     assert set(made.final("rte", "madam")["run_id"]) <= set(made.of("rte", "madam", "search")["run_id"])
     table = run_table(made)
@@ -77,7 +77,7 @@ def test_a_matched_row_gets_its_own_runs(tmp_path: Path) -> None:
     entries = ["adam", "madam", {"name": "adam-eta'", "optim": "adam", "match_step_size": "madam"}]
     sweep = SweepConfig(tasks=["rte"], optimizers=entries, **GRID)
     run_sweep(sweep, tmp_path)
-    made = study(load_runs(tmp_path), sweep)
+    made = study(load_runs([tmp_path]), sweep)
     assert made.chosen["rte", "adam-eta'"].lr == pytest.approx(1.2e-5)  # the factory's step sizes are 0.12 and 0.2 x lr
     assert [row.label for row in made.rows] == ["Adam", "MAdam", "Adam-η\N{PRIME}"]
     assert len(made.scores("rte", "adam-eta'")) == 4
@@ -88,20 +88,20 @@ def test_records_are_found_where_the_models_folder_is_not(tmp_path: Path) -> Non
     sweep = sweep_of()
     run_sweep(sweep, tmp_path)
     moved = sweep.replace(run={"model": "folder/elsewhere", "data": "elsewhere"})
-    assert len(study(load_runs(tmp_path), moved).scores("rte", "adam")) == 4
+    assert len(study(load_runs([tmp_path]), moved).scores("rte", "adam")) == 4
 
 
 def test_unfinished_stages_are_named(tmp_path: Path) -> None:
     sweep = sweep_of()
     run_sweep(sweep, tmp_path, rounds=1)
-    made = study(load_runs(tmp_path), sweep)
+    made = study(load_runs([tmp_path]), sweep)
     assert missing_reason(made, "rte", "adam") == "final seeds not run"
     more = sweep.replace(lr=[*GRID["lr"], 5e-5], optimizers=["adam", "madam", "laprop"])
-    made = study(load_runs(tmp_path), more)
+    made = study(load_runs([tmp_path]), more)
     assert missing_reason(made, "rte", "adam") == "search not finished (6 of 8 runs)"
     assert missing_reason(made, "rte", "laprop") == "not run"
     matched = sweep.replace(optimizers=["adam", "madam", {"name": "eta", "optim": "adam", "match_step_size": "madam"}])
-    made = study(load_runs(tmp_path), matched)
+    made = study(load_runs([tmp_path]), matched)
     assert missing_reason(made, "rte", "eta") == "waits for the final seeds of its optimizer's plain row and of madam"
 
 
@@ -110,7 +110,7 @@ def test_runs_of_another_sweep_in_the_same_folder_do_not_count(tmp_path: Path) -
     run_sweep(sweep, tmp_path)
     write_run(tmp_path, make_record("rte", "adam", score=99.0, lr=2e-5, weight_decay=0.2, seed=77))
     write_run(tmp_path, make_record("rte", "adam", score=99.0, lr=2e-5, weight_decay=0.2, seed=1, num_train_epochs=3.0))
-    made = study(load_runs(tmp_path), sweep.replace(run={"num_train_epochs": 10.0}))
+    made = study(load_runs([tmp_path]), sweep.replace(run={"num_train_epochs": 10.0}))
     assert made.scores("rte", "adam").max() < 90
     assert any("no part of this sweep" in note for note in made.notes)
 
@@ -118,7 +118,7 @@ def test_runs_of_another_sweep_in_the_same_folder_do_not_count(tmp_path: Path) -
 def test_no_record_of_the_sweep_is_an_error(tmp_path: Path) -> None:
     write_run(tmp_path, make_record("rte", "laprop", seed=3))
     with pytest.raises(UsageError, match="none of 1 records belongs to the sweep"):
-        study(load_runs(tmp_path), sweep_of())
+        study(load_runs([tmp_path]), sweep_of())
 
 
 def test_without_a_sweep_the_best_median_with_enough_seeds_counts(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_without_a_sweep_the_best_median_with_enough_seeds_counts(tmp_path: Path
         write_run(tmp_path, make_record("rte", "adam", score=70.0 + seed, lr=1e-5, seed=seed))
         write_run(tmp_path, make_record("rte", "adam", score=60.0 + seed, lr=2e-5, seed=seed))
     write_run(tmp_path, make_record("rte", "adam", score=95.0, lr=4e-5, seed=1))  # one lucky seed
-    made = study(load_runs(tmp_path), None)
+    made = study(load_runs([tmp_path]), None)
     assert made.chosen["rte", "adam"].lr == 1e-5
     assert made.final_seeds == 4
     assert "no sweep file" in made.notes[0]
@@ -136,7 +136,7 @@ def test_a_seed_that_lies_there_twice_counts_once_the_latest(tmp_path: Path) -> 
     write_run(tmp_path / "a", make_record("rte", "adam", score=70.0, seed=1, created="2026-01-01T00:00:00Z"))
     write_run(tmp_path / "b", make_record("rte", "adam", score=80.0, seed=1, created="2026-02-01T00:00:00Z"))
     write_run(tmp_path / "b", make_record("rte", "adam", score=75.0, seed=2))
-    runs = load_runs(tmp_path)
+    runs = load_runs([tmp_path])
     made = study(runs, None)
     assert made.scores("rte", "adam").to_dict() == {1: 80.0, 2: 75.0}
     assert any("different scores" in note for note in runs.notes)
@@ -144,7 +144,7 @@ def test_a_seed_that_lies_there_twice_counts_once_the_latest(tmp_path: Path) -> 
     write_run(
         tmp_path / "c", make_record("rte", "adam", score=90.0, seed=2, data="demo", created="2026-03-01T00:00:00Z")
     )
-    made = study(load_runs(tmp_path), None)
+    made = study(load_runs([tmp_path]), None)
     assert made.scores("rte", "adam").to_dict() == {1: 80.0, 2: 90.0}
     assert any("(2) count once" in note for note in made.notes)
 
@@ -153,7 +153,7 @@ def test_a_failed_copy_does_not_hide_a_finished_run(tmp_path: Path) -> None:
     write_run(tmp_path / "a", make_record("rte", "adam", score=70.0, seed=1, created="2026-01-01T00:00:00Z"))
     failed = make_record("rte", "adam", score=None, status="failed", seed=1, created="2026-02-01T00:00:00Z")
     write_run(tmp_path / "b", failed)
-    assert study(load_runs(tmp_path), None).scores("rte", "adam").to_dict() == {1: 70.0}
+    assert study(load_runs([tmp_path]), None).scores("rte", "adam").to_dict() == {1: 70.0}
 
 
 @pytest.mark.parametrize(
@@ -169,26 +169,26 @@ def test_mixtures_are_refused_with_the_way_out(tmp_path: Path, other: dict, mess
     write_run(tmp_path, make_record("rte", "adam", seed=1))
     write_run(tmp_path, make_record("rte", "madam", seed=2, **other))
     with pytest.raises(UsageError, match=message):
-        check_comparable(load_runs(tmp_path))
+        check_comparable(load_runs([tmp_path]))
 
 
 def test_where_picks_one_of_a_mixture(tmp_path: Path) -> None:
     write_run(tmp_path, make_record("rte", "adam", seed=1))
     write_run(tmp_path, make_record("rte", "madam", seed=2, recipe="hf"))
-    runs = load_runs(tmp_path, ["recipe=hf"])
+    runs = load_runs([tmp_path], ["recipe=hf"])
     check_comparable(runs)
     assert list(runs.table["optim"]) == ["madam"]
-    assert list(load_runs(tmp_path, ["task=RTE", "optim=AdamW"]).table["optim"]) == ["adam"]
+    assert list(load_runs([tmp_path], ["task=RTE", "optim=AdamW"]).table["optim"]) == ["adam"]
     with pytest.raises(UsageError, match="no such key of a run; did you mean 'recipe'"):
-        load_runs(tmp_path, ["recipes=hf"])
+        load_runs([tmp_path], ["recipes=hf"])
     with pytest.raises(UsageError, match="none of 2 records meets"):
-        load_runs(tmp_path, ["recipe=none"])
+        load_runs([tmp_path], ["recipe=none"])
 
 
 def test_other_precision_is_noted_not_refused(tmp_path: Path) -> None:
     write_run(tmp_path, make_record("rte", "adam", seed=1))
     write_run(tmp_path, make_record("rte", "madam", seed=2, precision="bf16"))
-    assert check_comparable(load_runs(tmp_path)) == ['RTE: runs with different precision ("auto", "bf16")']
+    assert check_comparable(load_runs([tmp_path])) == ['RTE: runs with different precision ("auto", "bf16")']
 
 
 def test_unusable_records_are_named_and_left_out(tmp_path: Path) -> None:
@@ -196,21 +196,21 @@ def test_unusable_records_are_named_and_left_out(tmp_path: Path) -> None:
     for name, content in (("empty", ""), ("cut", '{"run_id": "x'), ("old", '{"schema_version": 0}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "record.json").write_text(content)
-    runs = load_runs(tmp_path)
+    runs = load_runs([tmp_path])
     assert len(runs.table) == 1
     (note,) = runs.notes
     assert "3 records could not be read" in note
     assert "old/record.json: schema version 0" in note
     (tmp_path / runs.table["run_id"].iloc[0] / "record.json").unlink()
     with pytest.raises(UsageError, match="no record that can be read"):
-        load_runs(tmp_path)
+        load_runs([tmp_path])
 
 
 def test_no_folder_and_no_records(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
-        load_runs(tmp_path / "nothing")
+        load_runs([tmp_path / "nothing"])
     with pytest.raises(UsageError, match=r"no record that can be read: looked for record\.json"):
-        load_runs(tmp_path)
+        load_runs([tmp_path])
 
 
 def table_of(made: Study) -> pd.DataFrame:
@@ -221,7 +221,7 @@ def test_cells_have_counts_metrics_and_costs(tmp_path: Path) -> None:
     for seed, score in ((1, 70.0), (2, 72.0), (3, None)):
         status = "ok" if score else "diverged"
         write_run(tmp_path, make_record("rte", "adam", score=score, status=status, seed=seed))
-    line = table_of(study(load_runs(tmp_path), None)).loc["adam", "final"]
+    line = table_of(study(load_runs([tmp_path]), None)).loc["adam", "final"]
     assert (line["runs"], line["ok"], line["diverged"], line["failed"]) == (3, 2, 1, 0)
     assert line["seeds"] == "1 2 3"
     assert (line["median"], line["mean"], line["standard_error"]) == pytest.approx((71.0, 71.0, 1.0))

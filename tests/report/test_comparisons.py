@@ -1,16 +1,22 @@
 """Two optimizers side by side: the numbers, and sentences that say no more than they do."""
 
+import math
 from pathlib import Path
 
 import pytest
 
-from glue_mva.errors import UsageError
 from glue_mva.report.aggregate import Row, Study, study
-from glue_mva.report.comparisons import Comparison, Pair, compare, comparison_table, overall, parse_pairs, verdict
+from glue_mva.report.comparisons import Comparison, Pair, comparison_table, verdict_table
+from glue_mva.report.comparisons import compare as compare_all
 from glue_mva.report.load import load_runs
+from glue_mva.report.verdicts import judge, of_task
 from tests.report.factory import make_record, write_predicted_run, write_run
 
 MADAM, ADAM = Row("madam", "madam"), Row("adam", "adam")
+
+
+def compare(made: Study, pair: tuple[Row, Row], **options) -> Pair:
+    return compare_all(made, [pair], **options)[0]
 
 
 def make_study(folder: Path, madam: list[float], adam: list[float], *, first_seed_of_adam: int = 1) -> Study:
@@ -18,7 +24,7 @@ def make_study(folder: Path, madam: list[float], adam: list[float], *, first_see
         write_run(folder, make_record("sst2", "madam", score=score, seed=seed))
     for seed, score in enumerate(adam, start=first_seed_of_adam):
         write_run(folder, make_record("sst2", "adam", score=score, seed=seed))
-    return study(load_runs(folder), None)
+    return study(load_runs([folder]), None)
 
 
 def test_numbers_of_one_task(tmp_path: Path) -> None:
@@ -48,7 +54,7 @@ def test_pairing_is_by_seed_not_by_order(tmp_path: Path) -> None:
     for seed, score in ((1, 95.0), (2, 90.0), (3, 93.0), (4, 91.0)):
         write_run(tmp_path, make_record("sst2", "madam", score=score, seed=seed, created=f"2026-01-0{seed}"))
         write_run(tmp_path, make_record("sst2", "adam", score=score - 1, seed=seed, created=f"2026-01-0{9 - seed}"))
-    (c,) = compare(study(load_runs(tmp_path), None), (MADAM, ADAM)).tasks
+    (c,) = compare(study(load_runs([tmp_path]), None), (MADAM, ADAM)).tasks
     assert (c.means_low, c.means_high) == pytest.approx((1, 1))
 
 
@@ -56,7 +62,7 @@ def test_bootstrap_reads_the_stored_predictions(tmp_path: Path) -> None:
     for optim, quality in (("madam", 0.9), ("adam", 0.6)):
         for seed in (1, 2, 3):
             write_predicted_run(tmp_path, "cola", optim, quality, seed=seed)
-    (c,) = compare(study(load_runs(tmp_path), None), (MADAM, ADAM)).tasks
+    (c,) = compare(study(load_runs([tmp_path]), None), (MADAM, ADAM)).tasks
     assert 0 < c.bootstrap_means_low < c.difference_of_means < c.bootstrap_means_high
     assert c.medians_low < c.difference_of_medians < c.medians_high
     assert c.difference_in_examples != c.difference_in_examples  # Matthews is no share of examples
@@ -65,7 +71,7 @@ def test_bootstrap_reads_the_stored_predictions(tmp_path: Path) -> None:
 def test_predictions_on_other_rows_are_not_compared(tmp_path: Path) -> None:
     write_predicted_run(tmp_path, "rte", "madam", 0.9, seed=1, rows=100)
     write_predicted_run(tmp_path, "rte", "adam", 0.9, seed=1, rows=99)
-    (c,) = compare(study(load_runs(tmp_path), None), (MADAM, ADAM)).tasks
+    (c,) = compare(study(load_runs([tmp_path]), None), (MADAM, ADAM)).tasks
     assert c.bootstrap_means_low != c.bootstrap_means_low
 
 
@@ -75,14 +81,13 @@ def test_holm_counts_the_tasks_that_were_compared(tmp_path: Path) -> None:
             write_run(tmp_path, make_record(task, "madam", score=80.0 + seed / 10, seed=seed))
             if task != "mrpc" or seed < 5:
                 write_run(tmp_path, make_record(task, "adam", score=75.0 + seed / 7, seed=seed))
-    pair = compare(study(load_runs(tmp_path), None, seeds=8), (MADAM, ADAM))
+    pair = compare(study(load_runs([tmp_path]), None, seeds=8), (MADAM, ADAM))
     p = {c.task: (c.p, c.p_holm) for c in pair.tasks}
     assert p["rte"] == pytest.approx((2 / 256, 4 / 256))
     missing = next(c for c in pair.tasks if c.task == "mrpc")
     assert missing.missing == "Adam: 4 of 8 seeds"
     assert missing.verdict == "MRPC: not compared (Adam: 4 of 8 seeds)."
-    assert "1 of 3 tasks were not compared" in pair.overall
-    assert "in favour of MAdam on 2, of Adam on 0" in pair.overall
+    assert pair.sentence.endswith("; 1 of 3 tasks were not compared.")
 
 
 def test_verdict_when_seeds_cannot_show_anything(tmp_path: Path) -> None:
@@ -93,7 +98,8 @@ def test_verdict_when_seeds_cannot_show_anything(tmp_path: Path) -> None:
         "difference of means is shown (p = .125), and this many seeds cannot show one at all: the smallest p they can "
         "reach is .125; about 6 seeds each would show a true difference of this size."
     )
-    assert "with this many seeds no task could have shown one" in pair.overall
+    # The t interval leaves out 0, but four pairs of one task cannot show a difference: the verdict does not either.
+    assert (pair.verdict, pair.p, pair.seeds_to_decide) == ("not decided", pytest.approx(0.125), 6)
 
 
 def shown(low: float, high: float) -> Comparison:
@@ -103,39 +109,101 @@ def shown(low: float, high: float) -> Comparison:
 
 
 def test_verdict_over_seeds_and_over_examples_are_two_things() -> None:
-    certain = verdict(shown(0.1, 0.7), MADAM, ADAM, 2)
+    certain = of_task(shown(0.1, 0.7), MADAM, ADAM, 2)
     assert "a difference of means is shown (p = .008, .016 after Holm over 2 tasks)" in certain
     assert "leaves out 0" in certain
-    doubtful = verdict(shown(-0.2, 1.0), MADAM, ADAM, 2)
+    doubtful = of_task(shown(-0.2, 1.0), MADAM, ADAM, 2)
     assert "on other dev examples it could be none, or the other way (95 % interval -0.20 to +1.00)" in doubtful
 
 
 def test_verdict_names_means_that_differ_the_other_way_and_equal_medians() -> None:
     c = Comparison("sst2", "madam", "adam", 8, 8, True, difference_of_medians=0.5, difference_of_means=-0.1,
                    p=0.9, p_holm=0.9, smallest_p=2 / 256, seeds_needed=200)  # fmt: skip
-    text = verdict(c, MADAM, ADAM, 1)
+    text = of_task(c, MADAM, ADAM, 1)
     assert "(the means differ the other way, -0.10)" in text
     assert "about 200 seeds each" in text
     assert "cannot show" not in text
     c.difference_of_medians = 0.0
-    assert "MAdam and Adam have the same median" in verdict(c, MADAM, ADAM, 1)
+    assert "MAdam and Adam have the same median" in of_task(c, MADAM, ADAM, 1)
 
 
 def test_one_seed_is_no_test(tmp_path: Path) -> None:
     pair = compare(make_study(tmp_path, [95.0], [94.0]), (MADAM, ADAM))
     assert pair.tasks[0].verdict.endswith("8.7 of 872 dev examples; with one seed there is nothing to test.")
-    assert "in favour of MAdam on 0" in pair.overall
+    assert pair.verdict == "not decided"
+    assert pair.sentence == (
+        "MAdam against Adam is not decided: +1.00 points on SST-2, and with one seed there is nothing to test."
+    )
 
 
-def test_overall_of_nothing() -> None:
-    c = Comparison("rte", "madam", "adam", 0, 0, False, missing="Adam: not run")
-    assert overall(Pair(MADAM, ADAM, [c])) == "MAdam and Adam were compared on no task."
+def test_nothing_compared(tmp_path: Path) -> None:
+    write_run(tmp_path, make_record("sst2", "madam", seed=1))
+    write_run(tmp_path, make_record("rte", "adam", seed=1))
+    pair = compare(study(load_runs([tmp_path]), None), (MADAM, ADAM))
+    assert (pair.verdict, pair.sentence) == ("not compared", "MAdam and Adam were compared on no task.")
+    table = verdict_table([pair])
+    assert table["tasks"].tolist() == [0]
+    assert table["difference"].isna().all()
 
 
-def test_pairs_asked_for_come_after_the_papers(tmp_path: Path) -> None:
-    made = make_study(tmp_path, [95.0], [94.0])
-    assert parse_pairs(["adam:madam"], made) == [(MADAM, ADAM), (ADAM, MADAM)]
-    for text, message in (("adam:laprop", "no row 'laprop'"), ("adam", "write it as A:B"), ("adam:adam", "same row")):
-        with pytest.raises(UsageError, match=message):
-            parse_pairs([text], made)
-    assert len(comparison_table([compare(made, pair) for pair in parse_pairs([], made)])) == 1
+def over_tasks(folder: Path, gain: float, spread: float, seeds: int = 4) -> Study:
+    """Four tasks; MAdam's scores are Adam's plus a gain, up to a spread that sums to 0."""
+    for task in ("rte", "sst2", "mrpc", "cola"):
+        for seed in range(1, seeds + 1):
+            wobble = spread * (seed - (seeds + 1) / 2)
+            write_run(folder, make_record(task, "adam", score=80.0 + seed, seed=seed))
+            write_run(folder, make_record(task, "madam", score=80.0 + seed + gain + wobble, seed=seed))
+    return study(load_runs([folder]), None)
+
+
+@pytest.mark.parametrize(
+    ("gain", "spread", "verdict", "words"),
+    [
+        (2.0, 0.5, "better", "MAdam is better than Adam: +2.00 points on average over 4 tasks (95 % interval "),
+        (-2.0, 0.5, "worse", "MAdam is worse than Adam: -2.00 points"),
+        (0.1, 0.2, "practically equal", "; the whole interval lies within 0.5 points."),
+        (0.3, 0.1, "practically equal", "; the whole interval lies within 0.5 points, though it leaves out 0."),
+        (0.4, 1.0, "not decided", " seeds each would probably decide it."),
+    ],
+)
+def test_verdict_over_tasks(tmp_path: Path, gain: float, spread: float, verdict: str, words: str) -> None:
+    pair = compare(over_tasks(tmp_path, gain, spread), (MADAM, ADAM))
+    assert pair.difference is not None
+    assert pair.difference.value == pytest.approx(gain)
+    assert pair.verdict == verdict
+    assert words in pair.sentence
+
+
+def test_differences_without_any_spread_are_not_decided(tmp_path: Path) -> None:
+    """A t interval of width 0 says nothing about other seeds."""
+    pair = compare(over_tasks(tmp_path, 0.3, 0.0), (MADAM, ADAM))
+    assert pair.verdict == "not decided"
+    assert "the difference is the same on every seed, so its spread is not known" in pair.sentence
+
+
+def test_another_margin_changes_what_is_practically_equal(tmp_path: Path) -> None:
+    made = over_tasks(tmp_path, 0.3, 0.1)
+    assert compare(made, (MADAM, ADAM), margin=0.2).verdict == "better"
+    assert compare(made, (MADAM, ADAM), margin=0.5).verdict == "practically equal"
+
+
+def test_a_verdict_needs_holm_over_all_pairs(tmp_path: Path) -> None:
+    pair = compare(over_tasks(tmp_path, 2.0, 0.5), (MADAM, ADAM))
+    assert judge(pair, 0.5) == "better"
+    pair.p_holm = 0.06  # as with many other pairs
+    assert judge(pair, 0.5) == "not decided"
+
+
+def test_seeds_and_examples_together(tmp_path: Path) -> None:
+    """Over dev examples too, where there are predictions on every task; tasks vary independently."""
+    for optim, quality in (("madam", 0.9), ("adam", 0.6)):
+        for task in ("rte", "sst2"):
+            for seed in (1, 2, 3):
+                write_predicted_run(tmp_path, task, optim, quality, seed=seed)
+    pair = compare(study(load_runs([tmp_path]), None), (MADAM, ADAM))
+    assert pair.difference is not None
+    assert 0 < pair.examples_low < pair.difference.value < pair.examples_high
+    width = pair.examples_high - pair.examples_low
+    alone = [c.bootstrap_means_high - c.bootstrap_means_low for c in pair.tasks]
+    assert width == pytest.approx(math.hypot(*alone) / 2, rel=0.1)
+    assert len(comparison_table([pair])) == 2

@@ -48,29 +48,29 @@ SWEEP = SweepConfig(tasks=["rte"], optimizers=["adam"], lr=[1e-5, 2e-5, 4e-5, 5e
 
 
 def test_search_score_against_final_median(searched: Path) -> None:
-    (found,) = selections(study(load_runs(searched), SWEEP))
+    (found,) = selections(study(load_runs([searched]), SWEEP))
     assert found.chosen == (4e-5, 0.1)
     assert (found.search_score, found.final_median, found.fresh_seeds) == (75.0, 73.0, True)
     assert found.edges == []  # 5e-5 was tried, and diverged
     # Seed noise from the chosen point's 4 runs: 75, 72, 73, 74.
-    runs = study(load_runs(searched), SWEEP).members.drop_duplicates("run_id")
+    runs = study(load_runs([searched]), SWEEP).members.drop_duplicates("run_id")
     assert seed_deviation(runs) == pytest.approx(np.std([75, 72, 73, 74], ddof=1))
     assert 0 < found.flattery.low < found.flattery.high
 
 
 def test_expected_best_counts_diverged_runs_as_the_constant_prediction(searched: Path) -> None:
-    (found,) = selections(study(load_runs(searched), SWEEP))
+    (found,) = selections(study(load_runs([searched]), SWEEP))
     assert len(found.best_of) == 4
     assert found.best_of[0] == pytest.approx((70 + 72 + 75 + 50) / 4)
 
 
 def test_the_page_warns_at_the_edge(searched: Path) -> None:
     narrow = SWEEP.replace(lr=[1e-5, 2e-5, 4e-5])
-    text = selection_markdown(selections(study(load_runs(searched), narrow)))
+    text = selection_markdown(selections(study(load_runs([searched]), narrow)))
     assert "RTE, Adam: the chosen lr is the highest that was searched" in text
     assert "| RTE | Adam | 3 | 4e-5 | 0.1 | 75.00 | 73.00 | +2.00 |" in text
 
 
 def test_no_search_no_table(tmp_path: Path) -> None:
     write_run(tmp_path, make_record("rte", "adam", score=70.0, seed=1))
-    assert selections(study(load_runs(tmp_path), None)) == []
+    assert selections(study(load_runs([tmp_path]), None)) == []

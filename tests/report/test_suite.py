@@ -65,11 +65,10 @@ def test_one_task_gives_the_usual_t_intervals() -> None:
     welch = suite.difference([a], [b], [False])
     test = sps.ttest_ind(a, b, equal_var=False)
     assert welch.interval == pytest.approx(tuple(test.confidence_interval()))
-    assert welch.p == pytest.approx(test.pvalue)
     paired = suite.difference([a], [b[:4]], [True])
     test = sps.ttest_rel(a, b[:4])
     assert paired.interval == pytest.approx(tuple(test.confidence_interval()))
-    assert (paired.p, paired.freedom, paired.seeds) == pytest.approx((test.pvalue, 3, 4))
+    assert (paired.freedom, paired.seeds) == (pytest.approx(3), 4)
 
 
 def test_tasks_that_vary_alike_add_up_their_degrees_of_freedom() -> None:
@@ -94,7 +93,8 @@ def test_intervals_over_tasks_cover_the_true_difference(paired: bool) -> None:
 
 def test_equal_scores_differ_by_nothing() -> None:
     found = suite.difference(tasks(X), tasks(X), [True] * 5)
-    assert (found.value, *found.interval, found.p) == (0, 0, 0, 1)
+    assert (found.value, *found.interval) == (0, 0, 0)
+    assert suite.permutation_p(tasks(X), tasks(X), [True] * 5) == 1
     assert suite.estimate(suite.probability_of_improvement, tasks(X), tasks(X)).value == 0.5
 
 
@@ -102,9 +102,35 @@ def test_one_seed_gives_values_without_intervals() -> None:
     x, y = tasks(X[:1]), tasks(Y[:1])
     found = suite.difference(x, y, [True] * 5)
     assert found.value == pytest.approx(np.mean(np.array(X[0]) - np.array(Y[0])))
-    assert np.isnan([*found.interval, found.p, suite.seeds_to_decide(found, 0.5)]).all()
+    assert np.isnan([*found.interval, suite.permutation_p(x, y, [True] * 5), suite.seeds_to_decide(found, 0.5)]).all()
     assert np.isnan(suite.estimate(suite.interquartile_mean, x)[1:]).all()
     assert math.isnan(suite.bootstrap_error(suite.mean_of_medians, x))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_permutation_test_over_tasks_by_enumeration(paired: bool) -> None:
+    """All arrangements within each task, all combinations of them."""
+    a, b = (
+        [np.array([5.0, 6.1, 7.0]), np.array([70.2, 70.9, 71.3])],
+        [np.array([4.9, 5.2, 6.8]), np.array([69.9, 71, 70])],
+    )
+    gaps = []
+    for x, y in zip(a, b, strict=True):
+        pool = np.concatenate([x, y])
+        splits = [np.isin(range(6), c) for c in itertools.combinations(range(6), 3)]
+        flips = [np.mean(np.array(signs) * (x - y)) for signs in itertools.product((-1, 1), repeat=3)]
+        gaps.append(flips if paired else [pool[s].mean() - pool[~s].mean() for s in splits])
+    seen = sum(x.mean() - y.mean() for x, y in zip(a, b, strict=True))
+    exact = np.mean([abs(sum(each)) >= abs(seen) - 1e-9 for each in itertools.product(*gaps)])
+    assert suite.permutation_p(a, b, [paired] * 2) == pytest.approx(exact, abs=0.02)
+    assert suite.permutation_p(a[:1], b[:1], [paired]) == pytest.approx(
+        np.mean([abs(g) >= abs(a[0].mean() - b[0].mean()) - 1e-9 for g in gaps[0]])
+    )
+
+
+def test_fewest_seeds_of_the_permutation_test() -> None:
+    assert [suite.fewest_seeds(t, paired=True) for t in (1, 2, 3, 8)] == [6, 3, 2, 2]  # 2^(n tasks) >= 40
+    assert [suite.fewest_seeds(t, paired=False) for t in (1, 2)] == [4, 3]
 
 
 def simulated_power(value: float, error: float, n: int, margin: float) -> tuple[float, float]:
@@ -128,8 +154,9 @@ def test_seeds_to_decide_have_the_power_that_is_promised(value: float, error: fl
 def test_seeds_to_decide_at_the_ends() -> None:
     assert suite.seeds_to_decide(suite.Difference(0.5, 0.4, 3, 4), margin=0.5) < math.inf  # by the difference
     assert suite.seeds_to_decide(suite.Difference(5.0, 0.1, 3, 4), margin=0.5) == 2
+    assert suite.seeds_to_decide(suite.Difference(5.0, 0.1, 3, 4), margin=0.5, fewest=6) == 6
     assert suite.seeds_to_decide(suite.Difference(0.0, 0.4, 3, 4), margin=0.0) == math.inf
-    assert suite.seeds_to_decide(suite.Difference(0.3, 0.0, math.nan, 4), margin=0.5) == 2
+    assert math.isnan(suite.seeds_to_decide(suite.Difference(0.3, 0.0, math.nan, 4), margin=0.5))
 
 
 def test_ranks_share_ties() -> None:

@@ -37,7 +37,7 @@ def write_tested_run(runs, task, optim, score, *, rows=ROWS, seed=1, **config):
 
 
 def read_study(runs):
-    return study(load_runs(runs), None)
+    return study(load_runs([runs]), None)
 
 
 @pytest.fixture

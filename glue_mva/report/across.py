@@ -1,0 +1,96 @@
+"""Every row over all tasks together: averages with intervals, and ranks."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from glue_mva.report import suite
+from glue_mva.report.aggregate import Row, Study, missing_reason
+from glue_mva.report.comparisons import Pair
+from glue_mva.report.stats import ALPHA
+from glue_mva.report.suite import Estimate
+from glue_mva.text import interval, markdown, markdown_table, number, p_value, score, signed
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One row over all tasks."""
+
+    row: Row
+    mean: Estimate
+    """Of the tasks' means."""
+    iqm: Estimate
+    """Interquartile mean of all scores."""
+    mean_rank: float
+
+
+@dataclass(frozen=True)
+class Across:
+    """What the rows that have a value on every task come to; the others cannot be averaged over the same tasks."""
+
+    tasks: int
+    summaries: list[Summary]
+    friedman_p: float
+    """That all rows rank alike; NaN for fewer than 5 tasks or 3 rows."""
+
+
+def across(made: Study) -> Across:
+    """Averages and ranks of the rows that have a value on every task; of none where there is one task."""
+    rows = [row for row in made.rows if not any(missing_reason(made, task, row.name) for task in made.tasks)]
+    if len(made.tasks) < 2 or not rows:
+        return Across(len(made.tasks), [], math.nan)
+    scores = {row.name: [made.values(task, row.name) for task in made.tasks] for row in rows}
+    medians = np.array([[np.median(scores[row.name][k]) for row in rows] for k in range(len(made.tasks))])
+    summaries = [
+        Summary(row, suite.estimate(suite.mean_of_means, scores[row.name]),
+                suite.estimate(suite.interquartile_mean, scores[row.name]), float(rank))
+        for row, rank in zip(rows, suite.mean_ranks(medians), strict=True)
+    ]  # fmt: skip
+    return Across(len(made.tasks), summaries, suite.friedman_p(medians))
+
+
+def across_table(found: Across) -> pd.DataFrame:
+    """One line per row, with the columns of `across.csv` (docs/report.md)."""
+    lines = [(s.row.name, found.tasks, *s.mean, *s.iqm, s.mean_rank) for s in found.summaries]
+    columns = ["row", "tasks", "mean", "mean_low", "mean_high", "iqm", "iqm_low", "iqm_high", "mean_rank"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def across_markdown(found: Across, made: Study) -> str:
+    """Table of averages and ranks, and Friedman's test in a sentence."""
+    if not found.summaries:
+        return ""
+    body = [[s.row.label, score(s.mean.value), _between(s.mean), score(s.iqm.value), _between(s.iqm),
+             number(s.mean_rank, 2)] for s in found.summaries]  # fmt: skip
+    text = markdown_table(["Method", "Mean", "95 %", "Interquartile mean", "95 %", "Mean rank"], body)
+    left_out = [row.label for row in made.rows if all(row != s.row for s in found.summaries)]
+    if not math.isnan(found.friedman_p):
+        chance = "differ by more than chance" if found.friedman_p <= ALPHA else "could differ so by chance"
+        text += f"\nFriedman's test over {found.tasks} tasks: p = {p_value(found.friedman_p)}; ranks {chance}.\n"
+    if left_out:
+        text += f"\nNot on all tasks, so not here: {markdown(', '.join(left_out))}.\n"
+    return text
+
+
+def _between(found: Estimate) -> str:
+    return "-" if math.isnan(found.low) else f"{score(found.low)} to {score(found.high)}"
+
+
+def verdicts_markdown(pairs: list[Pair]) -> str:
+    """One line per pair: the average difference, how sure it is, and what would settle it."""
+    body = []
+    for pair in pairs:
+        value, low, high = math.nan, math.nan, math.nan
+        if pair.difference is not None:
+            value, (low, high) = pair.difference.value, pair.difference.interval
+        seeds = number(pair.seeds_to_decide) if pair.verdict == "not decided" else "-"
+        signs = np.sign([c.difference_of_medians for c in pair.compared])
+        counts = ", ".join(str((signs == sign).sum()) for sign in (1, 0, -1))
+        body.append([pair.name, pair.verdict, signed(value), interval(low, high),
+                     interval(pair.examples_low, pair.examples_high), p_value(pair.p), p_value(pair.p_holm), seeds,
+                     score(pair.improvement.value), _between(pair.improvement), counts])  # fmt: skip
+    header = ["Pair", "Verdict", "Difference", "95 % (seeds)", "95 % (seeds, examples)", "p", "p Holm",
+              "Seeds to decide", "P(higher)", "95 %", "Tasks higher, equal, lower"]  # fmt: skip
+    return markdown_table(header, body, "ll" + "r" * 9)

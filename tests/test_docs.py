@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from glue_mva.cli import app
-from tools.draw_rooms import GROUND, PICTURE, draw, imports, levels
+from tools.draw_rooms import PICTURE, draw
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -60,13 +60,6 @@ def test_every_line_of_the_update_is_one_of_the_program():
 def test_links_lead_to_files(page: Path):
     targets = LINK.findall(re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL))
     assert [target for target in targets if not (page.parent / target).exists()] == []
-
-
-def test_rooms_know_only_rooms_below_them():
-    arrows = imports()
-    assert arrows[GROUND] == set()
-    levels(arrows)  # raises on a circle
-    assert {room for room, others in arrows.items() if others & {"training", "models"}} <= {"cli", "sweep", "training"}
 
 
 def test_the_picture_of_the_rooms_is_drawn_from_the_imports():

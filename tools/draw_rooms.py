@@ -12,7 +12,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "glue_mva"
 PICTURE = PACKAGE.parent / "docs" / "rooms.svg"
 GROUND = "the ground"
-"""All modules that lie in no folder; every room may use them."""
+"""Modules that lie in no folder; every room may use them."""
+
+SINGLE = ("record",)
+"""Rooms of one module, which knows other rooms and so does not belong to the ground."""
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN, TEXT_WIDTH = 112, 36, 24, 38, 12, 580
 
@@ -31,7 +34,7 @@ def imports() -> dict[str, set[str]]:
 
 def room_of(parts) -> str:
     """The room of a module, given by the parts of its name below `glue_mva`."""
-    return parts[0] if parts and (PACKAGE / parts[0]).is_dir() else GROUND
+    return parts[0] if parts and ((PACKAGE / parts[0]).is_dir() or parts[0] in SINGLE) else GROUND
 
 
 def imported(tree: ast.AST):
@@ -78,8 +81,9 @@ def essential(arrows: dict[str, set[str]]) -> list[tuple[str, str]]:
 
 
 def sentence(room: str) -> str:
-    """What lives there: the first sentence of the room's `__init__`."""
-    text = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8"))) or ""
+    """What lives there: the first sentence of the room's docstring."""
+    path = PACKAGE / f"{room}.py" if room in SINGLE else PACKAGE / room / "__init__.py"
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return re.split(r"[.] |\.\n|\.$", text.replace("`", ""))[0].replace("\n", " ")
 
 
@@ -123,7 +127,9 @@ def draw() -> str:
         shift = 34 * (sorted(r for r in row if row[r] == row[room]).index(room)) if room not in left else 0
         for i, line in enumerate(textwrap.wrap(said, 80)):
             lines.append(f'<text x="{text_x}" y="{y + 14 + 17 * i + shift}" fill="#424242">{html.escape(line)}</text>')
-    names = ", ".join(sorted(p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("__")))
+    names = ", ".join(
+        sorted(p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("__") and p.stem not in SINGLE)
+    )
     return "\n".join([*lines, *box(MARGIN, ground_y, width - 2 * MARGIN, names), "</svg>"]) + "\n"
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 2
 RECORD_FILE = "record.json"
 PREDICTIONS_FILE = "predictions.npz"
+MODEL_FOLDER = "model"
 LOCK_FILE = ".lock"
 """Held by the process that writes in a folder: that of one run, or that of a sweep."""
 LONGEST_RECORD = 100 * 2**20
@@ -82,6 +83,8 @@ class DataInfo(Part):
     holdout: bool
     digest: str
     """Of texts and labels."""
+    test_rows: dict[str, Natural] | None = None
+    """Test set -> rows that were predicted; `None` without `predict_test`."""
 
 
 class ModelInfo(Part):
@@ -236,6 +239,14 @@ class _Version(BaseModel):
     """What is looked at before the rest, which may be of another version."""
 
     schema_version: int
+
+
+def lacking(record: RunRecord, folder: Path, *, predict_test: bool, save_model: bool) -> list[str]:
+    """What is wanted of a run in `folder` that ended well, but was made without it: names of fields of `RunConfig`."""
+    without_test = predict_test and record.data is not None and record.data.test_rows is None
+    without_model = save_model and not (folder / MODEL_FOLDER).is_dir()
+    missing = (without_test, "predict_test"), (without_model, "save_model")
+    return [name for is_missing, name in missing if is_missing and record.status == "ok"]
 
 
 def write_predictions(arrays: "dict[str, np.ndarray]", folder: Path) -> Path:

@@ -107,6 +107,13 @@ def get_task(name: str) -> Task:
     return TASKS[key]
 
 
+def test_sets(task: str) -> dict[str, tuple[str, str]]:
+    """The test sets that a run of a task predicts: name among its predictions -> (task, split) whose rows they are. AX
+    has no training rows of its own: MNLI's runs predict it."""
+    own = {split: (task, split) for split in TASKS[task].test_splits if TASKS[task].eval_splits}
+    return {**own, "ax": ("ax", "test")} if task == "mnli" else own
+
+
 def is_folder(data: str) -> bool:
     """Whether a config's `data` names a folder on this machine: everything but the two words does."""
     return data not in ("hub", "demo")

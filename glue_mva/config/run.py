@@ -170,6 +170,9 @@ class RunConfig(Config):
     """Run again where a finished record exists."""
     save_model: bool = execution(False)
     """Keep the weights of the best epoch, with tokenizer and model card."""
+    predict_test: bool = execution(False)
+    """Predict the official test sets, whole, at the best epoch (an mnli run: AX too), for `glue-mva submit`. Costs one
+    pass over them at the end, and room for the weights of the best epoch while the run lasts."""
     report_to: str = execution("none")
     """Hugging Face integrations, separated by commas (`tensorboard`, `wandb`)."""
 

@@ -15,7 +15,7 @@ from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.data import hub, tsv
 from glue_mva.errors import UsageError
 from glue_mva.record import DataInfo
-from glue_mva.tasks import DEMO_TASK, Task, get_task, is_folder
+from glue_mva.tasks import DEMO_TASK, Task, get_task, is_folder, test_sets
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ class TaskData:
     """`None` for a task without training rows (AX)."""
     evaluation: dict[str, Dataset]
     """Split name -> rows; the headline split first. With a holdout, the one split `holdout`."""
+    test: dict[str, Dataset]
+    """Test sets to predict (`tasks.test_sets`), whole and in the official order; empty without `predict_test`."""
     info: DataInfo
     """For the record."""
 
@@ -63,6 +65,7 @@ def load_task(config: ResolvedConfig) -> TaskData:
         train, held = split_holdout(task, train, config.holdout_fraction, config.holdout_seed)
         evaluation = {"holdout": held}
 
+    test = _load_test_sets(config) if config.predict_test else {}
     used = {"train": len(train) if train is not None else 0, **{k: len(v) for k, v in evaluation.items()}}
     info = DataInfo(
         source="folder" if is_folder(config.data) else "demo" if config.data == "demo" else "hub",
@@ -72,8 +75,20 @@ def load_task(config: ResolvedConfig) -> TaskData:
         partial=rows != official or bool(config.max_train_samples or config.max_eval_samples),
         holdout=config.holdout_fraction > 0,
         digest=digest_rows({"train": train, **evaluation} if train is not None else evaluation),
+        test_rows={name: len(split) for name, split in test.items()} if config.predict_test else None,
     )
-    return TaskData(task, train, evaluation, info)
+    return TaskData(task, train, evaluation, test, info)
+
+
+def _load_test_sets(config: ResolvedConfig) -> dict[str, Dataset]:
+    found = {}
+    for name, (task, split) in test_sets(config.task).items():
+        if config.data == "demo":
+            raise UsageError("predict_test: the demo data have no test set; take --data DIR or the Hub")
+        rows = _load(config.data, get_task(task), (split,))
+        _check_columns(get_task(task), rows, config.data)
+        found[name] = rows[split]
+    return found
 
 
 def _load(data: str, task: Task, wanted: tuple[str, ...]) -> dict[str, Dataset]:

@@ -14,6 +14,8 @@ FILES = {
 }  # fmt: skip
 """Hub's split name -> official file name."""
 
+_INDEX = ("index", "id")
+"""First column of the official test files: the number of the row, by which predictions are submitted."""
 _COLA_COLUMNS = ["source", "label", "judgement", "sentence"]
 _WORDS = {"0": 0, "1": 1}
 
@@ -28,8 +30,8 @@ def read_split(task: Task, path: Path) -> dict[str, list[Any]]:
     none) and `idx` (row number).
 
     Raises:
-        UsageError: not UTF-8, a missing column, a row with a wrong number of columns, a label outside the task, or no
-            rows; names file, line and what is wrong.
+        UsageError: not UTF-8, a missing column, a row with a wrong number of columns, a label outside the task, a test
+            row out of order, or no rows; names file, line and what is wrong.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -50,11 +52,16 @@ def read_split(task: Task, path: Path) -> dict[str, list[Any]]:
     if not labelled and not path.name.startswith(("test", "diagnostic")):
         raise UsageError(f"{path}: no label column {task.tsv_label!r} in the header; found {', '.join(header)}")
 
+    numbered = not labelled and header[0] in _INDEX
     columns: dict[str, list[Any]] = {name: [] for name in (*task.text, "label")}
     for number, line in enumerate(lines[0 if headerless else 1 :], start=1 if headerless else 2):
         fields = line.split("\t")
         if len(fields) != len(header):
             raise UsageError(f"{path}, line {number}: {len(fields)} columns where {len(header)} belong")
+        row = len(columns["label"])
+        if numbered and fields[0] != str(row):
+            raise UsageError(f"{path}, line {number}: {header[0]} {fields[0]!r} where {row} belongs; test rows stay in "
+                             "the official order")  # fmt: skip
         for name, official in zip(task.text, wanted, strict=True):
             columns[name].append(fields[position[official]])
         label = fields[position[task.tsv_label]] if labelled else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glue_mva.tasks import TASKS, Task
+from glue_mva.tasks import TASKS, Task, test_sets
 
 HEADER = "index\tprediction"
 _SUFFIX = {"test_matched": "-m", "test_mismatched": "-mm"}
@@ -32,24 +32,16 @@ class TestFile:
     name: str
     """Name in the zip, such as `MNLI-mm.tsv`."""
     task: str
-    split: str
-    """Official test split, under the Hub's name."""
     rows: int
     """Official number of rows."""
+    trained_as: str
+    """Task of the runs that predict it: the same, but MNLI for AX."""
+    stored_as: str
+    """Its name among their predictions."""
 
     @property
     def spec(self) -> Task:
         return TASKS[self.task]
-
-    @property
-    def trained_as(self) -> str:
-        """Task of the runs that predict this file: AX has no training rows, MNLI's runs predict it."""
-        return "mnli" if self.task == "ax" else self.task
-
-    @property
-    def stored_as(self) -> str:
-        """Split under which such a run stores its predictions."""
-        return "ax" if self.task == "ax" else self.split
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -60,10 +52,11 @@ class TestFile:
 
 
 FILES: dict[str, TestFile] = {
-    file.name: file
-    for task in TASKS.values()
-    for split in task.test_splits
-    for file in (TestFile(f"{task.title}{_SUFFIX.get(split, '')}.tsv", task.name, split, task.rows[split]),)
+    (name := f"{TASKS[task].title}{_SUFFIX.get(split, '')}.tsv"): TestFile(
+        name, task, TASKS[task].rows[split], trained, stored
+    )
+    for trained in TASKS
+    for stored, (task, split) in test_sets(trained).items()
 }
 """The eleven files, by name."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from datasets import Dataset
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from glue_mva.config.resolve import ResolvedConfig
@@ -25,6 +26,7 @@ class Prepared:
     data: TaskData
     train: EncodedSplit | None
     evaluation: dict[str, EncodedSplit]
+    test: dict[str, EncodedSplit]
     tokenizer: PreTrainedTokenizerBase
     model: PreTrainedModel
     device: str
@@ -62,14 +64,15 @@ def prepare(config: ResolvedConfig) -> Prepared:
         compile_encoder(model, device, cuda_graphs=cuda_graphs)
     max_length = longest_input(model, config.max_length)
     scale = 1 / data.task.label_range[1] if config.scale_targets and data.task.is_regression else 1.0
-    train = encode(data.train, data.task, tokenizer, max_length, scale) if data.train is not None else None
-    evaluation = {
-        name: encode(split, data.task, tokenizer, max_length, scale) for name, split in data.evaluation.items()
-    }
+
+    def encoded(split: Dataset) -> EncodedSplit:
+        return encode(split, data.task, tokenizer, max_length, scale)
+
     return Prepared(
         data=data,
-        train=train,
-        evaluation=evaluation,
+        train=encoded(data.train) if data.train is not None else None,
+        evaluation={name: encoded(split) for name, split in data.evaluation.items()},
+        test={name: encoded(split) for name, split in data.test.items()},
         tokenizer=tokenizer,
         model=model,
         device=device,

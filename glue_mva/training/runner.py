@@ -19,12 +19,14 @@ from glue_mva.config.schedule import schedule
 from glue_mva.errors import UsageError
 from glue_mva.models.vocabulary import CompactVocabulary, can_compact
 from glue_mva.record import (
+    MODEL_FOLDER,
     RECORD_FILE,
     Evaluation,
     Execution,
     Headline,
     RecordError,
     RunRecord,
+    lacking,
     read_record,
     write_predictions,
     write_record,
@@ -42,13 +44,18 @@ from glue_mva.training.callbacks import (
 )
 from glue_mva.training.contexts import check_output, deterministic, locked, quiet_libraries
 from glue_mva.training.glue_metric import GlueMetric
+from glue_mva.training.kept import keep, restore
 from glue_mva.training.model_card import write_model_card
 from glue_mva.training.prepare import Prepared, collator, prepare
 from glue_mva.training.trainer import GlueTrainer
 
 
 def finished_record(config: ResolvedConfig) -> RunRecord | None:
-    """The record of this very run, if it is there and its result stands; `None` where `force` is set."""
+    """The record of this very run, if it is there and its result stands; `None` where `force` is set.
+
+    Raises:
+        UsageError: the run ended well, but without the weights or test predictions that are wanted now.
+    """
     path = Path(config.output) / run_id(config) / RECORD_FILE
     if config.force or not path.is_file():
         return None
@@ -56,6 +63,9 @@ def finished_record(config: ResolvedConfig) -> RunRecord | None:
         record = read_record(path)
     except RecordError:
         return None
+    if lacks := lacking(record, path.parent, predict_test=config.predict_test, save_model=config.save_model):
+        raise UsageError(f"{path.parent}: this run is finished, but was made without {' and '.join(lacks)}; --force "
+                         "(force = true) makes it again")  # fmt: skip
     return record if record.is_finished else None
 
 
@@ -120,7 +130,7 @@ class _Run:
             return None
         splits = [prepared.train, *prepared.evaluation.values()]
         tokens = (split.columns["input_ids"] for split in splits)
-        return CompactVocabulary(prepared.model, tokens, keep_rest=self.config.save_model)
+        return CompactVocabulary(prepared.model, tokens, keep_rest=self.config.save_model or bool(prepared.test))
 
     def execute(self, callbacks: Sequence[TrainerCallback]) -> RunRecord:
         watch = Stopwatch()
@@ -134,14 +144,17 @@ class _Run:
         environment.reset_peak_memory(self.prepared.device)
         try:
             trained = self._train(trainer, checkpoint)
-            record = self._record(trainer, divergence, self._execution(trainer, checkpoint, watch, trained))
+            result = self._result(trainer, divergence)
+            tested = self._predict_test(trainer, result)
+            execution = self._execution(trainer, checkpoint, watch, trained)
+            record = RunRecord(**self.known, **result, execution=execution)
         except BaseException as error:
             if writes and not isinstance(error, KeyboardInterrupt):
                 said = "".join(traceback.format_exception_only(error)).strip()
                 self._write(RunRecord(status="failed", error=said, **self.known))
             raise
         if writes:
-            self._write(record, self._predictions(record))
+            self._write(record, self._predictions(record) | tested)
             shutil.rmtree(self.work, ignore_errors=True)
         return record
 
@@ -170,8 +183,8 @@ class _Run:
 
             trainer.add_callback(TensorBoardCallback(SummaryWriter(str(self.folder / "tensorboard"))))
         logged_name = results.logged_name(self.headline.split, self.headline.metric)
-        if config.save_model:
-            trainer.add_callback(KeepBest(logged_name, lambda: self._save_model(trainer)))
+        if config.save_model or prepared.test:
+            trainer.add_callback(KeepBest(logged_name, lambda: self._keep_model(trainer)))
         if config.early_stopping_patience:
             trainer.add_callback(StopEarly(logged_name, config.early_stopping_patience))
         return trainer
@@ -232,8 +245,8 @@ class _Run:
             **trained,
         )
 
-    def _record(self, trainer: GlueTrainer, divergence: StopOnDivergence, execution: Execution) -> RunRecord:
-        """The whole record, from what the Trainer logged."""
+    def _result(self, trainer: GlueTrainer, divergence: StopOnDivergence) -> dict[str, Any]:
+        """What the Trainer logged, as fields of the record."""
         history = trainer.state.log_history
         epochs = results.evaluations(history, list(self.prepared.evaluation), self.task.metrics)
         result: dict[str, Any] = {"status": "ok"}
@@ -247,14 +260,8 @@ class _Run:
         elif labelled:
             best = results.best_evaluation(scores)
             result |= {"best_epoch": best, "score": _score(scores[best]), "last_score": _score(scores[-1])}
-        return RunRecord(
-            **self.known,
-            **result,
-            execution=execution,
-            epochs=epochs,
-            majority=results.majority(self.prepared.data),
-            curves=results.curves(history),
-        )
+        result |= {"epochs": epochs, "majority": results.majority(self.prepared.data)}
+        return result | {"curves": results.curves(history)}
 
     def _predictions(self, record: RunRecord) -> dict[str, np.ndarray]:
         """Outputs of the best and the last epoch, as `write_predictions` takes them; none without an evaluation."""
@@ -269,23 +276,41 @@ class _Run:
                 arrays[f"{split}/labels"] = self._original_scale(labels)
         return arrays
 
-    def _save_model(self, trainer: GlueTrainer) -> None:
+    @property
+    def _kept_model(self) -> Path:
+        """Where the weights of the best epoch lie: for good with `save_model`, else while the run lasts."""
+        return self.folder / MODEL_FOLDER if self.config.save_model else self.work / MODEL_FOLDER
+
+    def _keep_model(self, trainer: GlueTrainer) -> None:
         if trainer.is_world_process_zero():
-            target = self.folder / "model"
-            model = trainer.accelerator.unwrap_model(trainer.model)
-            state = None
+            prepared, model = self.prepared, trainer.accelerator.unwrap_model(trainer.model)
+            settings = {"task": self.task.name, "max_length": prepared.max_length}
+            settings |= {"target_scale": prepared.target_scale} if self.task.is_regression else {}
+            step, state = trainer.state.global_step, None
             if self.vocabulary is not None:
-                state = self.vocabulary.whole_state(model, trainer.lr_scheduler, trainer.state.global_step)
-            model.save_pretrained(target, state_dict=state)
-            self.prepared.tokenizer.save_pretrained(target)
+                state = self.vocabulary.whole_state(model, trainer.lr_scheduler, step)
+            keep(model, prepared.tokenizer, self._kept_model, state=state, step=step, settings=settings)
+
+    def _predict_test(self, trainer: GlueTrainer, result: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Outputs of the best epoch on every test set; of a diverged run, none."""
+        if not self.prepared.test or result.get("best_epoch") is None:
+            return {}
+        trainer.accelerator.wait_for_everyone()  # the first process writes the weights
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        restore(model, self._kept_model, step=result["epochs"][result["best_epoch"]].step)
+        found = {}
+        for name, rows in self.prepared.test.items():
+            outputs = trainer.predict(rows, metric_key_prefix=name).predictions  # type: ignore[arg-type]
+            found[f"{name}/best"] = self._original_scale(np.asarray(outputs))
+        return found
 
     def _write(self, record: RunRecord, predictions: dict[str, np.ndarray] | None = None) -> None:
         """The record last: where it is, everything beside it is whole."""
         try:
             if predictions:
                 write_predictions(predictions, self.folder)
-            if self.config.save_model and (self.folder / "model").is_dir():
-                write_model_card(record, self.folder / "model")
+            if self.config.save_model and self._kept_model.is_dir():
+                write_model_card(record, self._kept_model)
             write_record(record, self.folder)
         except OSError as error:
             raise UsageError(f"cannot write the record in {str(self.folder)!r}: {error.strerror}") from error

@@ -72,7 +72,7 @@ def test_every_file_is_written_as_the_server_reads_it(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"RTE": None, "AX": None}, "missing: RTE.tsv, AX.tsv"),
+        ({"RTE": None, "AX": None}, "missing: AX.tsv, RTE.tsv"),
         ({"RTE": content("RTE", rows=2999)}, "RTE.tsv: 2,999 rows where 3,000 belong"),
         ({"RTE": content("RTE", rows=3001)}, "RTE.tsv: 3,001 rows where 3,000 belong"),
         ({"RTE": ""}, "RTE.tsv: empty"),

@@ -9,6 +9,7 @@ from glue_mva.cli import run as run_commands
 from glue_mva.cli.doctor import doctor
 from glue_mva.cli.exit_codes import EXIT_FAILED, EXIT_REFUSED
 from glue_mva.cli.optimizers import optimizers
+from glue_mva.cli.predict import predict
 from glue_mva.cli.report import report
 from glue_mva.cli.simulate import app as simulate_app
 from glue_mva.cli.submit import submit
@@ -35,6 +36,7 @@ app.command()(plan)
 app.command()(status)
 app.command()(report)
 app.command()(submit)
+app.command()(predict)
 app.add_typer(simulate_app, name="simulate")
 
 

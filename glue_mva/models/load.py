@@ -33,17 +33,17 @@ OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet"
 """Families whose position ids start at `pad_token_id + 1`; in others, at 0."""
 
 
-def load_tokenizer(config: ResolvedConfig) -> PreTrainedTokenizerBase:
-    """The model's tokenizer.
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, by Hub name or folder.
 
     Raises:
         UsageError: no tokenizer there, or the Hub is out of reach.
     """
-    source, local_only = _source(config.model)
+    source, local_only = locate(model)
     try:
         return AutoTokenizer.from_pretrained(source, local_files_only=local_only, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds for a missing or broken tokenizer
-        raise UsageError(f"cannot load a tokenizer from {config.model!r}: {_reason(error, local_only)}") from None
+        raise UsageError(f"cannot load a tokenizer from {model!r}: {reason_of(error, local_only)}") from None
 
 
 def load_model(config: ResolvedConfig) -> PreTrainedModel:
@@ -54,14 +54,14 @@ def load_model(config: ResolvedConfig) -> PreTrainedModel:
             out of reach.
     """
     task = get_task(config.task)
-    source, local_only = _source(config.model)
+    source, local_only = locate(config.model)
     if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
         raise UsageError(f"model folder {config.model!r} has no weights: looked for model.safetensors")
     try:
         # False, not the default: that asks on the terminal whether to run code which comes with a model
         model_config = AutoConfig.from_pretrained(source, local_files_only=local_only, trust_remote_code=False)
     except Exception as error:  # as for the tokenizer
-        raise UsageError(f"cannot load model {config.model!r}: {_reason(error, local_only)}") from None
+        raise UsageError(f"cannot load model {config.model!r}: {reason_of(error, local_only)}") from None
     if not isinstance(model_config, PretrainedConfig) or type(model_config) not in (
         AutoModelForSequenceClassification._model_mapping
     ):
@@ -85,7 +85,7 @@ def load_model(config: ResolvedConfig) -> PreTrainedModel:
             trust_remote_code=False,
         )  # fmt: skip
     except Exception as error:  # as for the tokenizer
-        raise UsageError(f"cannot load model {config.model!r}: {_reason(error, local_only)}") from None
+        raise UsageError(f"cannot load model {config.model!r}: {reason_of(error, local_only)}") from None
     return model
 
 
@@ -138,7 +138,12 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         raise UsageError(f"the tokenizer has {len(tokenizer)} tokens but the model {embeddings} embeddings")
 
 
-def _source(model: str) -> tuple[str, bool]:
+def locate(model: str) -> tuple[str, bool]:
+    """(folder or Hub name, whether only files of this machine are looked at).
+
+    Raises:
+        UsageError: a folder that is not there.
+    """
     source = model_path(model)
     if Path(source).is_dir():
         return source, True
@@ -147,7 +152,8 @@ def _source(model: str) -> tuple[str, bool]:
     return source, not hub.reachable()
 
 
-def _reason(error: Exception, local_only: bool) -> str:
+def reason_of(error: Exception, local_only: bool) -> str:
+    """What an error of transformers says, in one line."""
     if local_only and "cached" in str(error).lower():
         return "not on this machine, and the Hub cannot be reached; take --model FOLDER or --demo"
     return (str(error).strip() or type(error).__name__).splitlines()[0]

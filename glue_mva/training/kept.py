@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SETTINGS = "glue_mva"
-"""Entry of the kept model's config.json: what its weights are, and how they were trained."""
+from glue_mva.models.fine_tuned import SETTINGS
 
 
 def keep(

@@ -49,7 +49,7 @@ def prepare(config: ResolvedConfig) -> Prepared:
     precision = resolve_precision(config.precision, device)
     device_batch_size(config), reporters(config)  # refuse what cannot be had
     data = load_task(config)
-    tokenizer = load_tokenizer(config)
+    tokenizer = load_tokenizer(config.model)
     set_seed(config.seed)
     model = load_model(config)
     check_vocabulary(model, tokenizer)

@@ -18,7 +18,7 @@ from glue_mva.models.load import load_model, load_tokenizer
 @pytest.fixture
 def parts(glue, tiny_models, tmp_path):
     config = resolve(RunConfig(task="rte", optim="adam", data=glue, model=tiny_models["bert"], max_train_samples=48))
-    data, tokenizer = load_task(config), load_tokenizer(config)
+    data, tokenizer = load_task(config), load_tokenizer(config.model)
     split = encode(data.train, data.task, tokenizer, 32)
 
     def make(batch=8, accumulate=1, cls=GlueTrainer, optim="lamadam", steps=6, dropout=0.0, report=(), **kwargs):

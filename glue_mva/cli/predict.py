@@ -1,0 +1,116 @@
+"""`glue-mva predict`."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from glue_mva.errors import UsageError
+
+if TYPE_CHECKING:
+    from glue_mva.inference.classifier import Classifier
+    from glue_mva.inference.texts import Texts
+
+BLOCK = 8192
+"""Rows that are predicted before any of them is written."""
+STDIN = "-"
+
+
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, folder of a run made with save_model = "
+                                         "true, or Hub name.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Texts: .tsv with a header, .jsonl, or plain text, one a "
+                                        "line or two with a tab between them; - is standard input.")],
+    out: Annotated[Path | None, typer.Option(help="Output file; by default standard output.")] = None,
+    kind: Annotated[str | None, typer.Option("--format", help="text, tsv or jsonl. [default: by the suffix; text for "
+                                             "-]")] = None,
+    to: Annotated[str | None, typer.Option(help="tsv or jsonl. [default: by the suffix of --out, else jsonl for jsonl "
+                                           "and tsv for all else]")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="A[,B]", help="Columns that hold the texts. [default: text, "
+                                                "sentence, sentence1 and sentence2, ...: GLUE's names]")] = None,
+    max_length: Annotated[int | None, typer.Option(min=4, help="Tokens at which a text or pair is cut. [default: as in "
+                                                   "training, else 512]")] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+) -> None:  # fmt: skip
+    """Label sentences or pairs with a fine-tuned classifier; the same rows come out with label and probabilities.
+
+    Any folder of a fine-tuned sequence classifier will do. BERT, RoBERTa, ELECTRA and DistilBERT models and their
+    relatives run without padding.
+    """
+    from glue_mva.inference.texts import Writer, blocks, format_of, read_texts
+
+    content = sys.stdin.buffer.read() if file == STDIN else _read(Path(file))
+    source = "standard input" if file == STDIN else file
+    given = format_of(file, kind)
+    texts = read_texts(source, content, given, columns.split(",") if columns is not None else None)
+    target = _target_format(given, out, to)
+
+    from glue_mva.inference.classifier import Classifier
+    from glue_mva.training.contexts import quiet_libraries
+
+    with quiet_libraries():
+        classifier = Classifier(model, precision=precision, max_length=max_length)
+        _check_task(classifier, texts)
+        cut = 0
+        with _output(out) as stream:
+            writer = Writer(stream, target, texts, classifier.labels)
+            for block in blocks(texts, BLOCK):
+                rows = classifier.tokenize(*(block.column(i) for i in range(len(texts.columns))))
+                cut += sum(len(row["input_ids"]) >= classifier.max_length for row in rows)
+                writer.write(block.rows, classifier.predict(rows))
+                stream.flush()
+    if cut:
+        print(f"glue-mva: {cut:,} of {len(texts):,} rows are cut at {classifier.max_length} tokens, or just that long",
+              file=sys.stderr)  # fmt: skip
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+
+
+def _target_format(given: str, out: Path | None, to: str | None) -> str:
+    from glue_mva.inference.texts import SUFFIXES
+
+    known = sorted(set(SUFFIXES.values()))
+    if to is not None and to not in known:
+        raise UsageError(f"--to {to!r}: it is written as {' or '.join(known)}")
+    by_suffix = SUFFIXES.get(out.suffix.lower()) if out is not None else None
+    return to or by_suffix or ("jsonl" if given == "jsonl" else "tsv")
+
+
+def _check_task(classifier: "Classifier", texts: "Texts") -> None:
+    """Refuse pairs for a model of single sentences, and the other way round, where its task is known."""
+    from glue_mva.tasks import TASKS
+
+    if classifier.task not in TASKS:
+        return
+    task = TASKS[classifier.task]
+    if len(task.text) != len(texts.columns):
+        needs = "pairs" if len(task.text) == 2 else "single texts"
+        raise UsageError(f"the model was trained on {task.title}, which has {needs} ({', '.join(task.text)}); "
+                         f"{texts.source} gives {', '.join(texts.columns)}")  # fmt: skip
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[IO[bytes]]:
+    """The file that appears once it is whole, or standard output; a reader that closes it early ends the command."""
+    from glue_mva.record import atomic_write
+
+    if path is not None:
+        try:
+            with atomic_write(path) as stream:
+                yield stream
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+        return
+    try:
+        yield sys.stdout.buffer
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit

@@ -1,0 +1,211 @@
+"""Texts to label, as plain text, TSV or JSON lines; and the same with predictions. Imports no torch.
+
+A file is read and checked whole before anything is predicted, so a bad line costs no work and leaves no half output.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from glue_mva.errors import UsageError
+from glue_mva.tasks import TASKS
+
+FORMATS = ("text", "tsv", "jsonl")
+SUFFIXES = {".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+"""Suffix -> format; every other file is plain text."""
+
+PLAIN = (("sentence",), ("sentence1", "sentence2"))
+"""Names that the columns of plain text get: one text, or two with a tab between them."""
+
+_GLUE_COLUMNS = [names for task in TASKS.values() for names in (task.text, task.tsv_text)]
+TEXT_COLUMNS: list[tuple[str, ...]] = sorted(
+    dict.fromkeys([("text", "text_pair"), ("text",), *_GLUE_COLUMNS]), key=len, reverse=True
+)
+"""Columns that are taken for the texts where none are named: pairs first, then single texts."""
+
+PREDICTION = "prediction"
+PROBABILITY = "probability"
+"""Columns of the output: `prediction`, and `probability_<label>` (TSV) or `probabilities` (JSON lines)."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Rows to label."""
+
+    rows: list[dict[str, Any]]
+    """As they were read, by column."""
+    columns: tuple[str, ...]
+    """One or two columns that hold the texts."""
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, index: int) -> list[str]:
+        """(rows,) texts of the first or second text column."""
+        return [row[self.columns[index]] for row in self.rows]
+
+
+def format_of(path: str, wanted: str | None) -> str:
+    """Format of a file: what is wanted, or what its suffix says.
+
+    Raises:
+        UsageError: no such format, or a CSV file.
+    """
+    if wanted is not None and wanted not in FORMATS:
+        raise UsageError(f"unknown format {wanted!r}; known: {', '.join(FORMATS)}")
+    suffix = Path(path).suffix.lower()
+    if wanted is None and suffix == ".csv":
+        raise UsageError(f"{path}: CSV is not read; take TSV (never quoted) or JSON lines, or say --format")
+    return wanted or SUFFIXES.get(suffix, "text")
+
+
+def read_texts(source: str, content: bytes, kind: str, columns: Sequence[str] | None = None) -> Texts:
+    """Texts of a file's content.
+
+    Args:
+        source: name for messages.
+        kind: one of `FORMATS`.
+        columns: one or two columns that hold the texts; by default the first of `TEXT_COLUMNS` that are all there.
+
+    Raises:
+        UsageError: not UTF-8, empty, malformed, an empty text, or no such column; names the line.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{source}: not UTF-8 at byte {error.start}") from None
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    if lines == [""]:
+        raise UsageError(f"{source}: empty")
+    rows, first = _READERS[kind](source, lines)
+    if not rows:
+        raise UsageError(f"{source}: no rows below the header")
+    names = _text_columns(source, list(rows[0]), columns)
+    for number, row in enumerate(rows, start=first):
+        for name in names:
+            value = row.get(name)
+            if not isinstance(value, str) or not value.strip():
+                shown = "" if value is None else f" but {json.dumps(value)[:40]}"
+                raise UsageError(f"{source}, line {number}: no text in {name!r}{shown}")
+    return Texts(rows, names, source)
+
+
+def _read_plain(source: str, lines: list[str]) -> tuple[list[dict[str, Any]], int]:
+    wanted = lines[0].count("\t") + 1
+    if wanted > len(PLAIN):
+        raise UsageError(f"{source}, line 1: {wanted} columns; plain text has one text a line, or two with a tab "
+                         "between them (--format tsv reads a table with a header)")  # fmt: skip
+    return _table(source, list(PLAIN[wanted - 1]), lines, 1), 1
+
+
+def _read_tsv(source: str, lines: list[str]) -> tuple[list[dict[str, Any]], int]:
+    header = lines[0].split("\t")
+    if twice := [name for name in header if header.count(name) > 1]:
+        raise UsageError(f"{source}: column {twice[0]!r} is there twice")
+    return _table(source, header, lines[1:], 2), 2
+
+
+def _table(source: str, names: list[str], lines: list[str], first: int) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(lines, start=first):
+        fields = line.split("\t")
+        if len(fields) != len(names):
+            raise UsageError(f"{source}, line {number}: {len(fields)} columns where {len(names)} belong")
+        rows.append(dict(zip(names, fields, strict=True)))
+    return rows
+
+
+def _read_jsonl(source: str, lines: list[str]) -> tuple[list[dict[str, Any]], int]:
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode()  # a lone half of a surrogate pair is no text
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise UsageError(f"{source}, line {number}: not a JSON object")
+        rows.append(row)
+    return rows, 1
+
+
+_READERS = {"text": _read_plain, "tsv": _read_tsv, "jsonl": _read_jsonl}
+
+
+def _text_columns(source: str, present: list[str], wanted: Sequence[str] | None) -> tuple[str, ...]:
+    if wanted is None:
+        found = next((names for names in TEXT_COLUMNS if set(names) <= set(present)), None)
+        if found is None:
+            raise UsageError(f"{source}: no column of texts among {', '.join(present)}; name one or two with --columns")
+        return found
+    if not 1 <= len(wanted) <= 2:
+        raise UsageError(f"--columns {','.join(wanted)}: give one or two")
+    if missing := [name for name in wanted if name not in present]:
+        raise UsageError(f"{source}: no column {missing[0]!r}; found {', '.join(present)}")
+    return tuple(wanted)
+
+
+class Writer:
+    """Writes rows with their predictions, block by block, in UTF-8.
+
+    Args:
+        kind: `tsv` or `jsonl`.
+        labels: names of the classes; empty for a regression.
+
+    Raises:
+        UsageError: rows that this format cannot hold, or that have such a column already; nothing was written.
+    """
+
+    def __init__(self, stream: IO[bytes], kind: str, texts: Texts, labels: Sequence[str]) -> None:
+        self.stream, self.kind, self.labels = stream, kind, list(labels)
+        self.names = list(texts.rows[0])
+        added = [PREDICTION, *(f"{PROBABILITY}_{label}" for label in labels)]
+        if kind == "jsonl":
+            added = [PREDICTION, "probabilities"] if labels else [PREDICTION]
+        for row in texts.rows:
+            if clash := [name for name in added if name in row]:
+                raise UsageError(f"{texts.source}: has a column {clash[0]!r} already")
+        if kind == "tsv":
+            self._check_cells(texts)
+            self._put("\t".join([*self.names, *added]))
+
+    def _check_cells(self, texts: Texts) -> None:
+        for number, row in enumerate(texts.rows, start=1):
+            if list(row) != self.names:
+                raise UsageError(f"{texts.source}, row {number}: other keys than in row 1, which a table cannot hold; "
+                                 "take --to jsonl")  # fmt: skip
+            if any(c in _cell(value) for value in (*row, *row.values()) for c in "\t\n\r"):
+                raise UsageError(f"{texts.source}, row {number}: a tab or line break inside a value, which TSV cannot "
+                                 "hold; take --to jsonl")  # fmt: skip
+
+    def write(self, rows: Sequence[dict[str, Any]], outputs: np.ndarray) -> None:
+        """Args: outputs: (rows, classes) probabilities, or (rows,) predicted targets of a regression."""
+        for row, output in zip(rows, outputs, strict=True):
+            self._put(self._line(row, output))
+
+    def _put(self, line: str) -> None:
+        self.stream.write(f"{line}\n".encode())
+
+    def _line(self, row: dict[str, Any], output: np.ndarray) -> str:
+        prediction: Any = self.labels[int(output.argmax())] if self.labels else round(float(output), 6)
+        probabilities = [round(float(p), 6) for p in output] if self.labels else []
+        if self.kind == "tsv":
+            numbers = [f"{p:.6f}" for p in probabilities]
+            return "\t".join([*(_cell(row[name]) for name in self.names), str(prediction), *numbers])
+        added = {"probabilities": dict(zip(self.labels, probabilities, strict=True))} if self.labels else {}
+        return json.dumps({**row, PREDICTION: prediction, **added}, ensure_ascii=False)
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def blocks(texts: Texts, size: int) -> Iterator[Texts]:
+    """The rows in their order, so many at a time."""
+    for start in range(0, len(texts), size):
+        yield Texts(texts.rows[start : start + size], texts.columns, texts.source)

@@ -12,7 +12,7 @@ from glue_mva.errors import UsageError
 from glue_mva.models.fine_tuned import SETTINGS, load_fine_tuned
 from glue_mva.models.load import check_vocabulary, longest_input
 from glue_mva.models.packing import PackedCollator, can_pack, use_packing
-from glue_mva.models.precision import resolve_precision
+from glue_mva.models.precision import ACTIVATIONS, resolve_precision
 from glue_mva.record import MODEL_FOLDER, RECORD_FILE
 
 BATCH_TOKENS = {"cpu": 4096}
@@ -53,7 +53,7 @@ class Classifier:
         self.precision = resolve_precision(precision, self.device.type)
         self.is_packed = can_pack(self.model)
         if self.is_packed:
-            use_packing(self.model)
+            use_packing(self.model, ACTIVATIONS[self.precision] if self.device.type == "cpu" else None)
         self.model.eval().to(self.device)
 
     def tokenize(self, first: Sequence[str], second: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -79,9 +79,8 @@ class Classifier:
     def _forward(self, batch: Any) -> np.ndarray:
         """Logits (rows, classes), in float32."""
         inputs = {k: v.to(self.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items() if k != "labels"}
-        dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        dtype = dtypes.get(self.precision)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+        dtype = ACTIVATIONS[self.precision]
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
             return self.model(**inputs).logits.float().cpu().numpy()
 
 

@@ -11,7 +11,8 @@ from transformers import DataCollatorWithPadding
 from glue_mva.errors import UsageError
 from glue_mva.models.fine_tuned import SETTINGS, load_fine_tuned
 from glue_mva.models.load import check_vocabulary, longest_input
-from glue_mva.models.packing import PackedCollator, can_pack, use_packing
+from glue_mva.models.packing import PackedCollator
+from glue_mva.models.padding import set_padding
 from glue_mva.models.precision import ACTIVATIONS, resolve_precision
 from glue_mva.record import MODEL_FOLDER, RECORD_FILE
 
@@ -51,9 +52,8 @@ class Classifier:
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         self.device = accelerator or torch.device("cpu")
         self.precision = resolve_precision(precision, self.device.type)
-        self.is_packed = can_pack(self.model)
-        if self.is_packed:
-            use_packing(self.model, ACTIVATIONS[self.precision] if self.device.type == "cpu" else None)
+        self.padding = set_padding("auto", self.model, self.device.type, self.precision)
+        """`none` where batches are packed, else `longest`."""
         self.model.eval().to(self.device)
 
     def tokenize(self, first: Sequence[str], second: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ class Classifier:
         """(rows, classes) probabilities, or (rows,) predicted targets of a regression on the scale of the data."""
         lengths = np.array([len(row["input_ids"]) for row in rows])
         outputs = np.empty((len(rows), max(1, len(self.labels))), dtype=np.float32)
-        collate = PackedCollator(self.model) if self.is_packed else DataCollatorWithPadding(self.tokenizer)
+        collate = PackedCollator(self.model) if self.padding == "none" else DataCollatorWithPadding(self.tokenizer)
         for batch in batches(lengths, BATCH_TOKENS.get(self.device.type, BATCH_TOKENS_ELSEWHERE)):
             outputs[batch] = self._forward(collate([{**rows[i], "labels": 0} for i in batch]))
         if not self.labels:

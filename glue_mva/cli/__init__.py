@@ -8,6 +8,7 @@ import typer
 from glue_mva.cli import run as run_commands
 from glue_mva.cli.doctor import doctor
 from glue_mva.cli.exit_codes import EXIT_FAILED, EXIT_REFUSED
+from glue_mva.cli.export import export
 from glue_mva.cli.optimizers import optimizers
 from glue_mva.cli.predict import predict
 from glue_mva.cli.report import report
@@ -36,6 +37,7 @@ app.command()(plan)
 app.command()(status)
 app.command()(report)
 app.command()(submit)
+app.command()(export)
 app.command()(predict)
 app.add_typer(simulate_app, name="simulate")
 

@@ -76,12 +76,12 @@ def _show(submission: "Submission") -> None:
         if task in submission.constant:
             table.add_row(file.name, rows, "majority", "", "", "", f"every row {MAJORITY_CLASS[task]}")
             continue
-        run = submission.choices[task]
+        run = submission.winners[task]
         score = f"{run.score:.2f}{'*' if run.partial else ''}"
         table.add_row(file.name, rows, run.row, score, str(run.seed), str(run.among), run.run_id)
     Console(soft_wrap=True).print(table)
     print("dev score: headline metric x 100, the best of so many final runs; that choice flatters its own score")
-    if any(run.partial for run in submission.choices.values()):
+    if any(run.partial for run in submission.winners.values()):
         print("* trained or scored on a part of the official rows")
 
 

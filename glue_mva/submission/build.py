@@ -3,36 +3,16 @@
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from glue_mva.errors import UsageError, nearest
+from glue_mva.errors import UsageError
 from glue_mva.record import PREDICTIONS_FILE
 from glue_mva.report.aggregate import Study
+from glue_mva.report.winner import Winner, winner
 from glue_mva.submission.archive import official_rows
 from glue_mva.submission.files import FILES, MAJORITY_CLASS, TestFile, majority_values, to_values
 from glue_mva.tasks import TASKS, get_task
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The run that stands for a task: the one with the best dev score of the final runs."""
-
-    task: str
-    row: str
-    """Label of the table's row."""
-    run_id: str
-    folder: Path
-    seed: int
-    score: float
-    """Dev score x 100, on which the run was chosen."""
-    among: int
-    """Final runs that it was chosen from."""
-    partial: bool
-    """Whether it was trained or scored on a part of the official rows."""
 
 
 @dataclass
@@ -41,7 +21,7 @@ class Submission:
 
     values: dict[str, list[str]] = field(default_factory=dict)
     """File name -> one value per row."""
-    choices: dict[str, Choice] = field(default_factory=dict)
+    winners: dict[str, Winner] = field(default_factory=dict)
     """Task -> run."""
     constant: list[str] = field(default_factory=list)
     """Tasks that were filled with their most frequent class."""
@@ -54,27 +34,6 @@ class Submission:
         for name, reason in self.missing.items():
             names.setdefault(reason, []).append(name)
         return "; ".join(f"{', '.join(group)}: {reason}" for reason, group in names.items())
-
-
-def choose(study: Study, task: str, row: str | None = None) -> Choice | None:
-    """The final run of a task with the best dev score; of equals, the first in the order of the table.
-
-    Args:
-        row: name or label of the only row of the table to look at.
-
-    Raises:
-        UsageError: no such row.
-    """
-    rows = [r for r in study.rows if row is None or row in (r.name, r.label)]
-    if not rows:
-        raise UsageError(f"no row {row!r} in these runs{nearest(str(row), [r.name for r in study.rows])}")
-    final = [study.final(task, r.name).assign(label=r.label) for r in rows]
-    usable = pd.concat([part[(part["status"] == "ok") & part["score"].notna()] for part in final])
-    if usable.empty:
-        return None
-    best: Any = usable.iloc[int(usable["score"].to_numpy().argmax())]
-    return Choice(task, best["label"], best["run_id"], Path(best["folder"]), int(best["seed"]), float(best["score"]),
-                  len(usable), bool(best["partial"]))  # fmt: skip
 
 
 def build_submission(
@@ -98,13 +57,13 @@ def build_submission(
             made.values[file.name] = majority_values(file, wanted[file.name])
             made.constant.append(task)
             continue
-        choice = made.choices.get(task) or choose(study, task, row)
-        if choice is None:
+        chosen = made.winners.get(task) or winner(study, task, row)
+        if chosen is None:
             made.missing[file.name] = f"no finished final run of {TASKS[task].title}"
             continue
-        made.choices[task] = choice
+        made.winners[task] = chosen
         try:
-            values = to_values(file, _test_outputs(file, choice))
+            values = to_values(file, _test_outputs(file, chosen))
         except ValueError as error:
             made.missing[file.name] = str(error)
             continue
@@ -123,14 +82,14 @@ def _constant_tasks(names: Collection[str]) -> list[str]:
     return tasks
 
 
-def _test_outputs(file: TestFile, choice: Choice) -> np.ndarray:
+def _test_outputs(file: TestFile, chosen: Winner) -> np.ndarray:
     """Outputs of the best epoch on a test set, (rows, classes) or (rows,).
 
     Raises:
         ValueError: the run has none, or its file is damaged; says what to do.
     """
-    path = choice.folder / PREDICTIONS_FILE
-    again = f"run {choice.run_id} again with --predict-test --force"
+    path = chosen.folder / PREDICTIONS_FILE
+    again = f"run {chosen.run_id} again with --predict-test --force"
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if f"{file.stored_as}/best" in arrays:

@@ -9,8 +9,9 @@ from glue_mva.errors import UsageError
 from glue_mva.record import PREDICTIONS_FILE, write_predictions
 from glue_mva.report.aggregate import study
 from glue_mva.report.load import load_runs
+from glue_mva.report.winner import winner
 from glue_mva.submission.archive import check_submission, write_submission
-from glue_mva.submission.build import build_submission, choose
+from glue_mva.submission.build import build_submission
 from glue_mva.submission.files import FILES
 from glue_mva.tasks import TASKS
 from tests.report.factory import make_record, write_run
@@ -55,23 +56,23 @@ def runs(tmp_path):
 def test_the_best_final_run_of_each_task_is_submitted(runs, tmp_path):
     made = build_submission(read_study(runs), rows=ROWS)
     assert not made.missing and {name: len(v) for name, v in made.values.items()} == ROWS
-    chosen = {task: (c.row, c.seed, c.score, c.among) for task, c in made.choices.items()}
+    chosen = {task: (c.row, c.seed, c.score, c.among) for task, c in made.winners.items()}
     assert chosen == dict.fromkeys(set(TASKS) - {"ax"}, ("LaMAdam", 2, 75.0, 4)) | {"cola": ("Adam", 1, 90.0, 4)}
     assert set(made.values["CoLA.tsv"]) == {"1"} and set(made.values["SST-2.tsv"]) == {"0"}
     assert set(made.values["STS-B.tsv"]) == {"2.000"} and set(made.values["AX.tsv"]) == {"contradiction"}
     write_submission(made.values, tmp_path / "x.zip", ROWS)
     assert check_submission(tmp_path / "x.zip", rows=ROWS).problems == []
     only = build_submission(read_study(runs), row="adam", rows=ROWS)
-    assert {(c.row, c.seed) for task, c in only.choices.items() if task != "cola"} == {("Adam", 2)}
+    assert {(c.row, c.seed) for task, c in only.winners.items() if task != "cola"} == {("Adam", 2)}
     with pytest.raises(UsageError, match=r"no row 'lamdam'.*did you mean 'lamadam'"):
-        choose(read_study(runs), "rte", "lamdam")
+        winner(read_study(runs), "rte", "lamdam")
 
 
 def test_a_diverged_run_is_never_chosen_and_equal_scores_go_to_the_first(tmp_path):
     for seed, status in ((1, "ok"), (2, "ok"), (3, "diverged")):
         write_tested_run(tmp_path, "rte", "adam", 70.0, seed=seed, status=status)
-    assert (choice := choose(read_study(tmp_path), "rte")) and (choice.seed, choice.among) == (1, 2)
-    assert choose(read_study(tmp_path), "mnli") is None
+    assert (best := winner(read_study(tmp_path), "rte")) and (best.seed, best.among) == (1, 2)
+    assert winner(read_study(tmp_path), "mnli") is None
 
 
 def test_what_is_missing_is_said_with_its_way_out(runs, tmp_path):
@@ -87,7 +88,7 @@ def test_what_is_missing_is_said_with_its_way_out(runs, tmp_path):
     assert set(made.missing) == {"MNLI-m.tsv", "MNLI-mm.tsv", "AX.tsv", "RTE.tsv", "QNLI.tsv", "QQP.tsv", "SST-2.tsv"}
     said = made.reasons()
     assert "MNLI-m.tsv, MNLI-mm.tsv, AX.tsv: no finished final run of MNLI" in said
-    assert f"RTE.tsv: no test predictions: run {made.choices['rte'].run_id} again with --predict-test --force" in said
+    assert f"RTE.tsv: no test predictions: run {made.winners['rte'].run_id} again with --predict-test --force" in said
     assert "predictions.npz cannot be read" in said and "QQP.tsv: outputs that are not finite" in said
     assert f"SST-2.tsv: {ROWS['SST-2.tsv']} rows where 99 belong" in said
     assert made.constant == ["wnli"] and made.values["WNLI.tsv"] == ["0"] * ROWS["WNLI.tsv"]

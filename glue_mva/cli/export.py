@@ -1,0 +1,134 @@
+"""`glue-mva export`."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from glue_mva.cli.exit_codes import EXIT_FAILED
+from glue_mva.errors import UsageError
+
+if TYPE_CHECKING:
+    from glue_mva.record import RunRecord
+
+
+def export(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder of records, or of one run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the model; made by this command.")],
+    task: Annotated[str | None, typer.Option(help="Task; may be left out where the records are of one.")] = None,
+    row: Annotated[str | None, typer.Option(help="Only runs of this row of the table, such as lamadam.")] = None,
+    sweep: Annotated[str | None, typer.Option(metavar="FILE", help="The sweep's file, or its name: says which runs are "
+                                              "final.")] = None,
+    where: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only runs whose config has this value; "
+                                                    "may be given several times.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where the run's data lie now. [default: where they lay]")] = None,
+    model: Annotated[str | None, typer.Option(help="Where its pretrained model lies now. [default: where it "
+                                              "lay]")] = None,
+    allow_other_score: Annotated[bool, typer.Option("--allow-other-score", help="Export a run made again even if its "
+                                                    "score differs.")] = False,
+    push: Annotated[str | None, typer.Option(metavar="NAME", help="Upload it to the Hub under this name too.")] = None,
+) -> None:  # fmt: skip
+    """Hand out the model of the best final run: weights, tokenizer, labels and model card.
+
+    A run that did not keep its weights is made again, under OUT.run, and must reach the same score: on one CPU it does,
+    bit for bit; on another device it may differ, and is refused unless --allow-other-score is given.
+    """
+    if out.exists():
+        raise UsageError(f"--out {str(out)!r} is there already: remove it, or give another folder")
+    hub = _hub(push) if push is not None else None
+    from glue_mva.record import read_record
+    from glue_mva.report.aggregate import study
+    from glue_mva.report.load import check_comparable, load_runs
+    from glue_mva.report.winner import winner
+    from glue_mva.sweep.config import load_sweep
+    from glue_mva.tasks import TASKS, get_task
+
+    found = load_runs(runs, where or [])
+    check_comparable(found)
+    made = study(found, load_sweep(sweep) if sweep is not None else None)
+    name = get_task(task).name if task is not None else _only_task(made.tasks)
+    best = winner(made, name, row)
+    if best is None:
+        raise UsageError(f"{runs}: no finished final run of {TASKS[name].title}" + (f" in row {row!r}" if row else ""))
+    print(f"{TASKS[name].title}: {best.row}, seed {best.seed}, dev score {best.score:.2f}, the best of {best.among} "
+          f"final run{'' if best.among == 1 else 's'}: {best.run_id}")  # fmt: skip
+
+    from glue_mva.training.export import copy_model, kept_model, make_again
+
+    record = read_record(best.folder)
+    source, scratch = kept_model(record, best.folder), out.with_name(f"{out.name}.run")
+    if source is None:
+        from rich.console import Console
+
+        from glue_mva.cli.progress import RunProgress, show_warnings
+
+        console = Console(soft_wrap=True)
+        console.print(f"its weights were not kept: it is made again, under {scratch}", highlight=False)
+        with show_warnings(console):
+            again = make_again(record, best.folder, scratch, data=data, model=model,
+                               callbacks=[RunProgress(console, name)])  # fmt: skip
+        _compare(record, again.record, again.largest_difference, scratch, allow_other_score)
+        source = again.folder / "model"
+    copy_model(source, out)
+    shutil.rmtree(scratch, ignore_errors=True)
+    print(f"{out}: weights, tokenizer, labels and model card")
+    if hub is not None and push is not None:
+        _push(hub, push, out)
+
+
+def _only_task(tasks: list[str]) -> str:
+    if len(tasks) == 1:
+        return tasks[0]
+    raise UsageError(f"give --task: the records are of {', '.join(tasks)}")
+
+
+def _compare(record: "RunRecord", again: "RunRecord", difference: float, scratch: Path, allowed: bool) -> None:
+    """Say how the two runs agree, and refuse another score unless that is allowed."""
+    if again.status == "ok" and again.score == record.score:
+        if difference == 0:
+            print("the same score and every dev output, bit for bit")
+        else:
+            print(f"the same score; dev outputs differ by at most {difference:.2g}")
+        return
+    got = again.status if again.score is None else f"{again.score:.2f}"
+    then, now = (f"{r.execution.get('device')}, {r.execution.get('precision')}" for r in (record, again))
+    said = f"made again, the run scored {got}; its record says {record.score:.2f} (then: {then}; now: {now})"
+    if again.status != "ok":
+        raise UsageError(f"{said}; there is nothing to export")
+    if not allowed:
+        raise UsageError(f"{said}; --allow-other-score exports it all the same, from {str(scratch)!r}")
+    print(f"note: {said}; the model card gives the score of these weights")
+
+
+def _hub(name: str) -> Any:
+    """A client that is logged in, before hours are spent on a model that cannot be uploaded."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import validate_repo_id
+
+    from glue_mva.data.hub import reachable
+
+    try:
+        validate_repo_id(name)
+    except ValueError as error:
+        raise UsageError(f"--push {name!r}: {str(error).splitlines()[0]}") from None
+    if not reachable():
+        raise UsageError("--push: the Hub cannot be reached")
+    api = HfApi()
+    try:
+        api.whoami()
+    except Exception as error:  # of requests, of httpx, or of the client itself: the way out is the same
+        raise UsageError(f"--push: not logged in to the Hub ({str(error).splitlines()[0]}); `hf auth login`") from None
+    return api
+
+
+def _push(api: Any, name: str, folder: Path) -> None:
+    try:
+        url = api.create_repo(name, exist_ok=True)
+        api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message="Fine-tuned with glue-mva")
+    except Exception as error:  # as above; the model itself is safe
+        print(f"glue-mva: not uploaded: {str(error).splitlines()[0]}; to try again: hf upload {name} {folder}",
+              file=sys.stderr)  # fmt: skip
+        raise typer.Exit(EXIT_FAILED) from None
+    print(f"uploaded: {url}")

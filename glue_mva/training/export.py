@@ -1,0 +1,107 @@
+"""The weights of a finished run as a model folder: those that it kept, or those of the same run made again."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import TrainerCallback
+
+from glue_mva.config.identity import run_id
+from glue_mva.config.resolve import ResolvedConfig
+from glue_mva.errors import UsageError
+from glue_mva.models.fine_tuned import SETTINGS
+from glue_mva.record import MODEL_FOLDER, PREDICTIONS_FILE, RunRecord
+from glue_mva.training.runner import run
+
+
+@dataclass(frozen=True)
+class Again:
+    """A run made again for its weights, beside its record."""
+
+    record: RunRecord
+    folder: Path
+    largest_difference: float
+    """Of any dev output of the best epoch; 0 where the two runs are one bit for bit."""
+
+
+def kept_model(record: RunRecord, folder: Path) -> Path | None:
+    """The model folder of a run that kept the weights of its best epoch, or `None`.
+
+    Raises:
+        UsageError: there are weights, but they are not those of the record.
+    """
+    model = folder / MODEL_FOLDER
+    if not model.is_dir():
+        return None
+    try:
+        step = json.loads((model / "config.json").read_bytes())[SETTINGS]["step"]
+    except (OSError, ValueError, KeyError, TypeError):
+        step = None
+    if not list(model.glob("*.safetensors")) or step != best_step(record):
+        raise UsageError(f"{model}: these are not the weights of the best epoch in {folder.name}'s record; remove that "
+                         "folder, and the run is made again")  # fmt: skip
+    return model
+
+
+def best_step(record: RunRecord) -> int:
+    """Updates after which a run's score was reached."""
+    assert record.best_epoch is not None
+    return record.epochs[record.best_epoch]["step"]
+
+
+def make_again(
+    record: RunRecord,
+    folder: Path,
+    output: Path,
+    *,
+    data: str | None = None,
+    model: str | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Again:
+    """Make a run once more, keeping its weights, under `output`; the run itself and its record stay as they are.
+
+    Args:
+        data, model: where they lie now, if not where they lay.
+
+    Raises:
+        UsageError: data or model are not there, or not what they were; nothing was started.
+    """
+    config = ResolvedConfig(**record.config)
+    moved = {key: value for key, value in (("data", data), ("model", model)) if value is not None}
+    config = config.replace(output=str(output), save_model=True, predict_test=False, resume=True, force=False,
+                            report_to="none", **moved)  # fmt: skip
+    if run_id(config) != record.run_id:
+        raise UsageError(f"run {record.run_id} cannot be made again: model {config.model!r} or data {config.data!r} is "
+                         "not what it was; say where they lie now with --model and --data")  # fmt: skip
+    again = run(config, callbacks)
+    return Again(again, output / again.run_id, _largest_difference(folder, output / again.run_id))
+
+
+def _largest_difference(one: Path, other: Path) -> float:
+    """Largest difference of any output of the best epoch between two runs; not a number where one has none."""
+    try:
+        with np.load(one / PREDICTIONS_FILE) as a, np.load(other / PREDICTIONS_FILE) as b:
+            names = [name for name in b if name.endswith("/best")]
+            return max(float(np.abs(a[name] - b[name]).max()) for name in names)
+    except (OSError, ValueError, KeyError):
+        return float("nan")
+
+
+def copy_model(model: Path, out: Path) -> None:
+    """Copy a model folder to `out`, which appears whole or not at all.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    scratch = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(model, scratch)
+        scratch.rename(out)
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise UsageError(f"{out} cannot be written: {getattr(error, 'strerror', None) or error}") from None

@@ -1,0 +1,155 @@
+"""The exported model is the best final run's, from its kept weights or from the same run made again."""
+
+import inspect
+import json
+import shutil
+from pathlib import Path
+from unittest.mock import create_autospec
+
+import numpy as np
+import pytest
+import typer
+from huggingface_hub import HfApi
+from typer.testing import CliRunner
+
+from glue_mva import run
+from glue_mva.cli import app
+from glue_mva.cli.export import _push
+from glue_mva.errors import UsageError
+from glue_mva.inference.classifier import Classifier
+from glue_mva.record import read_record
+from tests.training.test_run import config_of
+
+
+def call(*words):
+    return CliRunner().invoke(app, ["export", *(str(word) for word in words)])
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def runs(glue, tiny_models, tmp_path_factory):
+    """Three seeds of RTE that kept nothing; their data lie in a folder of their own."""
+    place = tmp_path_factory.mktemp("export")
+    shutil.copytree(Path(glue) / "RTE", place / "glue" / "RTE")
+    for seed in (1, 2, 3):
+        run(config_of("rte", str(place / "glue"), tiny_models["bert"], place / "runs", seed=seed, precision="fp32"))
+    return place / "runs"
+
+
+def best_of(runs):
+    records = [read_record(path) for path in sorted(runs.glob("*/record.json"))]
+    return max(records, key=lambda record: (record.score, -record.config["seed"]))
+
+
+def test_kept_weights_are_copied(glue, tiny_models, tmp_path):
+    for seed in (1, 2):
+        run(config_of("rte", glue, tiny_models["bert"], tmp_path / "runs", seed=seed, save_model=True))
+    done = call(tmp_path / "runs", "--out", tmp_path / "model")
+    assert done.exit_code == 0, done.output
+    best = best_of(tmp_path / "runs")
+    assert f"dev score {best.score:.2f}, the best of 2 final runs: {best.run_id}" in done.output
+    assert files(tmp_path / "model") == files(tmp_path / "runs" / best.run_id / "model")
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= files(tmp_path / "model").keys()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "runs"]
+
+
+def test_a_run_that_kept_nothing_is_made_again_bit_for_bit(runs, glue, tmp_path):
+    before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
+    done = call(runs, "--task", "rte", "--row", "lamadam", "--out", tmp_path / "model")
+    assert done.exit_code == 0, done.output
+    assert "the same score and every dev output, bit for bit" in done.output
+    assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    best = best_of(runs)
+    classifier = Classifier(str(tmp_path / "model"), precision="fp32")
+    assert (classifier.task, classifier.max_length) == ("rte", 48)
+    rows = [line.split("\t") for line in (Path(glue) / "RTE" / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:]]
+    chosen = np.sort(np.random.default_rng(0).choice(len(rows), size=48, replace=False))  # as max_eval_samples draws
+    texts = ([rows[i][column] for i in chosen] for column in (1, 2))
+    with np.load(runs / best.run_id / "predictions.npz") as arrays:
+        logits = arrays["validation/best"]
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(classifier.predict(classifier.tokenize(*texts)), expected, atol=1e-5)
+
+
+def test_another_score_is_refused_but_not_lost(runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "runs")
+    best = best_of(runs)
+    path = tmp_path / "runs" / best.run_id / "record.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"score": best.score + 5}))
+    refused = call(tmp_path / "runs", "--out", tmp_path / "model")
+    said = str(refused.exception)
+    assert isinstance(refused.exception, UsageError) and "\n" not in said
+    assert f"made again, the run scored {best.score:.2f}; its record says {best.score + 5:.2f}" in said
+    assert not (tmp_path / "model").exists()
+    made = read_record(tmp_path / "model.run" / best.run_id).created
+    done = call(tmp_path / "runs", "--out", tmp_path / "model", "--allow-other-score")
+    assert done.exit_code == 0 and "note: made again" in done.output
+    assert "training" not in done.output.partition("made again")[2]  # what was made is not made a second time
+    assert f"{best.score / 100:.4f}" in (tmp_path / "model" / "README.md").read_text()
+    assert made and not (tmp_path / "model.run").exists()
+
+
+def test_data_may_move_but_not_change(runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "runs")
+    for path in (tmp_path / "runs").glob("*/record.json"):
+        values = json.loads(path.read_text())
+        values["config"]["data"] = "./gone"
+        path.write_text(json.dumps(values))
+    moved = tmp_path / "glue"
+    shutil.copytree(runs.parent / "glue", moved)
+    refused = call(tmp_path / "runs", "--out", tmp_path / "model")
+    assert isinstance(refused.exception, UsageError) and "cannot be made again" in str(refused.exception)
+    done = call(tmp_path / "runs", "--out", tmp_path / "model", "--data", moved)
+    assert done.exit_code == 0 and "bit for bit" in done.output
+    with (moved / "RTE" / "train.tsv").open("a") as stream:
+        stream.write("999\tA\tB\tentailment\n")
+    changed = call(tmp_path / "runs", "--out", tmp_path / "other", "--data", moved)
+    assert isinstance(changed.exception, UsageError) and "is not what it was" in str(changed.exception)
+    assert not (tmp_path / "other").exists()
+
+
+def test_weights_of_another_epoch_are_refused(glue, tiny_models, tmp_path):
+    record = run(config_of("rte", glue, tiny_models["bert"], tmp_path / "runs", save_model=True))
+    config = tmp_path / "runs" / record.run_id / "model" / "config.json"
+    values = json.loads(config.read_text())
+    for settings in ({"step": 1}, None):
+        config.write_text(json.dumps(values | {"glue_mva": settings}))
+        done = call(tmp_path / "runs", "--out", tmp_path / "model")
+        assert isinstance(done.exception, UsageError) and "not the weights of the best epoch" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["RUNS", "--out", "RUNS"], "is there already"),
+        (["nowhere", "--out", "OUT"], "nowhere: no such folder"),
+        (["RUNS", "--out", "OUT", "--task", "mnli"], "no finished final run of MNLI"),
+        (["RUNS", "--out", "OUT", "--row", "adam"], "no row 'adam'"),
+        (["RUNS", "--out", "OUT", "--push", "a/b/c"], "--push 'a/b/c': Repo id must be"),
+        (["RUNS", "--out", "OUT", "--push", "a/b"], "--push: the Hub cannot be reached"),
+    ],
+)
+def test_bad_input(words, said, runs, tmp_path):
+    names = {"RUNS": runs, "OUT": tmp_path / "model"}
+    done = call(*(names.get(word, word) for word in words))
+    assert isinstance(done.exception, UsageError) and said in str(done.exception)
+    assert "\n" not in str(done.exception) and not list(tmp_path.iterdir())
+
+
+def test_an_upload_that_fails_leaves_the_model(tmp_path, capsys):
+    """Against the signatures of the real client; there is no Hub to upload to."""
+    api = create_autospec(HfApi, instance=True)
+    api.create_repo.return_value.repo_id = "me/name"
+    _push(api, "me/name", tmp_path)
+    inspect.signature(HfApi.upload_folder).bind(None, **api.upload_folder.call_args.kwargs)
+    assert api.upload_folder.call_args.kwargs["folder_path"] == tmp_path
+    api.upload_folder.side_effect = OSError("connection lost\nand more")
+    with pytest.raises(typer.Exit) as done:
+        _push(api, "me/name", tmp_path)
+    assert done.value.exit_code == 1
+    assert f"not uploaded: connection lost; to try again: hf upload me/name {tmp_path}" in capsys.readouterr().err

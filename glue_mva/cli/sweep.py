@@ -44,13 +44,15 @@ def plan(
     assignments: Assignments = None,
 ) -> None:
     """Say what a sweep will cost: runs, updates, tokens, hours, disk; and what is done already. Runs nothing."""
-    from glue_mva.sweep.launch import read_progress
+    from glue_mva.sweep.launch import read_progress, untested_in_words
     from glue_mva.sweep.plan import make_plan
 
     sweep_config = _load(file, assignments, sweep_fields, run_fields)
     progress, problems = read_progress(sweep_config)
     for problem in problems.values():
         print(f"glue-mva: {problem}; the sweep will set it aside and run again", file=sys.stderr)
+    if progress.untested:
+        print(f"glue-mva: {untested_in_words(progress)}; the sweep will make them again", file=sys.stderr)
     show_plan(sweep_config, make_plan(sweep_config, progress.outcomes))
 
 
@@ -63,7 +65,7 @@ def status(
 ) -> None:
     """Show how far a sweep has come, from any terminal, whether it is at work or not. Exit code 1 where runs failed."""
     from glue_mva.sweep import store
-    from glue_mva.sweep.launch import read_progress
+    from glue_mva.sweep.launch import read_progress, untested_in_words
 
     sweep_config = _load(file, assignments, sweep_fields, run_fields)
     progress, problems = read_progress(sweep_config)
@@ -82,6 +84,8 @@ def status(
         print("no sweep is at work here")
     for run_id, problem in problems.items():
         print(f"{run_id}: {problem}")
+    if progress.untested:
+        print(untested_in_words(progress))
     for run_id, error in progress.failed.items():
         print(f"{run_id}: failed: {error}")
     print(summary(progress))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -43,6 +43,8 @@ class Progress:
     running: dict[str, SweepRun] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     """run_id -> why, of runs that failed and will not be tried again by this launch."""
+    untested: set[str] = field(default_factory=set)
+    """Runs that ended well, but without the test predictions that are wanted: they are made again."""
     slots: int = 1
     started: float = field(default_factory=time.monotonic)
     finished_here: int = 0
@@ -67,14 +69,18 @@ def read_progress(sweep: SweepConfig) -> tuple[Progress, dict[str, str]]:
     table, output = cells(sweep), Path(sweep.output)
     failed: dict[str, str] = {}
     problems: dict[str, str] = {}
+    untested: set[str] = set()
 
     def look(runs: list[SweepRun]) -> dict[str, Outcome]:
-        found, bad = store.read_outcomes(output, sorted(run.run_id for run in runs))
+        wanted = {run.run_id: run for run in runs}
+        found, bad = store.read_outcomes(output, sorted(wanted))
         problems.update(bad)
-        failed.update({run_id: outcome.error or "" for run_id, outcome in found.items() if not outcome.is_finished})
-        return {run_id: outcome for run_id, outcome in found.items() if outcome.is_finished}
+        untested.update(run_id for run_id, outcome in found.items() if wanted[run_id].lacks_test(outcome))
+        done = {run_id: outcome for run_id, outcome in found.items() if outcome.is_finished}
+        failed.update({run_id: outcome.error or "" for run_id, outcome in found.items() if run_id not in done})
+        return {run_id: outcome for run_id, outcome in done.items() if run_id not in untested}
 
-    return Progress(table, gather(table, look), Speed(1.0), failed=failed), problems
+    return Progress(table, gather(table, look), Speed(1.0), failed=failed, untested=untested), problems
 
 
 def launch(
@@ -101,6 +107,10 @@ def launch(
         for run_id in progress.outcomes:
             store.remove_work(output, run_id)
         pending = {run.run_id: run for run in progress.known() if run.run_id not in progress.outcomes}
+        for run_id in progress.untested & pending.keys():
+            pending[run_id] = replace(pending[run_id], config=pending[run_id].config.replace(force=True))
+        if progress.untested:
+            observer.note(f"{untested_in_words(progress)}: made again", important=True)
         if pending:
             progress.speed = estimate_speed(sweep)
             engine = make_engine()
@@ -115,11 +125,11 @@ def launch(
 def _prepare(table: Cells, pending: dict[str, SweepRun], engine: Engine, observer: Observer) -> None:
     """Tokenize each task once, and refuse what cannot work, before the first run starts."""
     observer.note("preparing the data and checking the model")
-    configs: dict[tuple[str, float, str], ResolvedConfig] = {}
+    configs: dict[tuple[str, float, str, bool], ResolvedConfig] = {}
     for run in pending.values():
         for config in (run.config, table[run.task, run.row].any_config):
             foreign = config.optim if ":" in config.optim else ""  # may not be importable
-            configs.setdefault((run.task, config.holdout_fraction, foreign), config)
+            configs.setdefault((run.task, config.holdout_fraction, foreign, config.predict_test), config)
     if problems := list(dict.fromkeys(engine.prepare(list(configs.values())))):
         raise UsageError("; ".join(problems))
 
@@ -201,6 +211,12 @@ def more_parts(config: ResolvedConfig) -> int:
     batch = config.train_batch_size
     wanted = PARTS_AFTER_OUT_OF_MEMORY * config.gradient_accumulation_steps
     return next((parts for parts in range(wanted, batch + 1) if batch % parts == 0), batch)
+
+
+def untested_in_words(progress: Progress) -> str:
+    """How many runs are made again for their test predictions, for people."""
+    count = len(progress.untested)
+    return f"{count} finished run{'' if count == 1 else 's'} without the test predictions that are wanted"
 
 
 def in_words(outcome: Outcome) -> str:

@@ -16,7 +16,7 @@ from glue_mva.errors import UsageError
 from glue_mva.record import RECORD_FILE, RecordError, read_record
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.protocol import Cell, Cells, Outcomes, Stage, cells, final_runs
-from glue_mva.tasks import get_task, is_folder, known_rows
+from glue_mva.tasks import get_task, is_folder, known_rows, test_sets
 
 MEAN_TOKENS = {"mnli": 39.9, "qnli": 50.7, "qqp": 31.4, "rte": 71.4, "sst2": 14.2, "mrpc": 54.2, "cola": 11.3,
                "stsb": 29.4, "wnli": 37.7, "ax": 39.9}  # fmt: skip
@@ -48,7 +48,7 @@ class Unit:
     tokens: float
     """Training tokens without padding."""
     evaluated: float
-    """Tokens evaluated, over all epochs."""
+    """Tokens evaluated, over all epochs, and those of the test sets."""
     eval_rows: int
 
     @property
@@ -176,7 +176,10 @@ def unit_of(config: ResolvedConfig) -> Unit:
     examples = round(epochs * rows)
     length = min(MEAN_TOKENS[config.task], config.max_length)
     evaluations = max(1, -(-steps.max_steps // steps.steps_per_epoch))
-    return Unit(steps.max_steps, examples, examples * length, evaluations * eval_rows * length, eval_rows)
+    evaluated = evaluations * eval_rows * length
+    for source, split in test_sets(config.task).values() if config.predict_test else ():
+        evaluated += _rows(config.data, source, split) * min(MEAN_TOKENS[source], config.max_length)
+    return Unit(steps.max_steps, examples, examples * length, evaluated, eval_rows)
 
 
 def _limited(rows: int, limit: int) -> int:
@@ -185,8 +188,8 @@ def _limited(rows: int, limit: int) -> int:
 
 @lru_cache(maxsize=256)
 def _rows(data: str, task: str, split: str) -> int:
-    """Rows of a split: counted in a local folder, else the number that is known; the official one of a folder that is
-    not there."""
+    """Rows of a split: counted in a local folder, else the number that is known; the official one of a folder or file
+    that is not there."""
     if (known := known_rows(data, task, split)) is not None:
         return known
     root = task_root(data, get_task(task).folder)
@@ -196,12 +199,14 @@ def _rows(data: str, task: str, split: str) -> int:
         info = json.loads((root / split / "dataset_info.json").read_text())
         return int(info["splits"][split]["num_examples"])
     path = root / file_of(get_task(task), split)
+    if not path.is_file():
+        return get_task(task).rows.get(split, 0)
     with path.open("rb") as stream:
         lines, last = 0, b"\n"
         while block := stream.read(2**20):
             lines += block.count(b"\n")
             last = block
-    header = 0 if task == "cola" else 1
+    header = 0 if task == "cola" and split != "test" else 1
     return lines + (not last.endswith(b"\n")) - header
 
 

@@ -93,7 +93,7 @@ def _compare(record: "RunRecord", again: "RunRecord", difference: float, scratch
             print(f"the same score; dev outputs differ by at most {difference:.2g}")
         return
     got = again.status if again.score is None else f"{again.score:.2f}"
-    then, now = (f"{r.execution.get('device')}, {r.execution.get('precision')}" for r in (record, again))
+    then, now = (f"{r.execution.device}, {r.execution.precision}" for r in (record, again) if r.execution is not None)
     said = f"made again, the run scored {got}; its record says {record.score:.2f} (then: {then}; now: {now})"
     if again.status != "ok":
         raise UsageError(f"{said}; there is nothing to export")

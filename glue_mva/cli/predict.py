@@ -5,11 +5,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from glue_mva.errors import UsageError
+from glue_mva.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from glue_mva.inference.classifier import Classifier
@@ -50,10 +50,13 @@ def predict(
     target = _target_format(given, out, to)
 
     from glue_mva.inference.classifier import Classifier
+    from glue_mva.models.precision import Precision
     from glue_mva.training.contexts import quiet_libraries
 
     with quiet_libraries():
-        classifier = Classifier(model, precision=precision, max_length=max_length)
+        if precision not in (known := ("auto", *get_args(Precision))):
+            raise UsageError(f"unknown precision {precision!r}{nearest(precision, known)}")
+        classifier = Classifier(model, precision=cast(Any, precision), max_length=max_length)
         _check_task(classifier, texts)
         cut = 0
         with _output(out) as stream:

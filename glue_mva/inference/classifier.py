@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from glue_mva.models.fine_tuned import SETTINGS, load_fine_tuned
 from glue_mva.models.load import check_vocabulary, longest_input
 from glue_mva.models.packing import PackedCollator
 from glue_mva.models.padding import set_padding
-from glue_mva.models.precision import ACTIVATIONS, resolve_precision
+from glue_mva.models.precision import ACTIVATIONS, Precision, resolve_precision
 from glue_mva.record import MODEL_FOLDER, RECORD_FILE
 
 BATCH_TOKENS = {"cpu": 4096}
@@ -35,7 +35,9 @@ class Classifier:
         UsageError: no such model, one without a trained classification head, or one for several labels at once.
     """
 
-    def __init__(self, model: str, *, precision: str = "auto", max_length: int | None = None) -> None:
+    def __init__(
+        self, model: str, *, precision: Precision | Literal["auto"] = "auto", max_length: int | None = None
+    ) -> None:
         self.model, self.tokenizer = load_fine_tuned(model_of(model))
         config = self.model.config
         if config.problem_type == "multi_label_classification":

@@ -56,7 +56,7 @@ class Outcome:
             record.schedule.max_steps if record.schedule is not None else None,
             None if execution is None or execution.resumed_from_step else execution.total_seconds,
             record.error,
-            "test_rows" in record.data,
+            record.data is not None and record.data.test_rows is not None,
         )
 
     @property

@@ -11,7 +11,6 @@ import numpy as np
 from transformers import TrainerCallback
 
 from glue_mva.config.identity import run_id
-from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
 from glue_mva.models.fine_tuned import SETTINGS
 from glue_mva.record import MODEL_FOLDER, PREDICTIONS_FILE, RunRecord
@@ -49,8 +48,8 @@ def kept_model(record: RunRecord, folder: Path) -> Path | None:
 
 def best_step(record: RunRecord) -> int:
     """Updates after which a run's score was reached."""
-    assert record.best_epoch is not None
-    return record.epochs[record.best_epoch]["step"]
+    assert record.best is not None
+    return record.best.step
 
 
 def make_again(
@@ -70,9 +69,8 @@ def make_again(
     Raises:
         UsageError: data or model are not there, or not what they were; nothing was started.
     """
-    config = ResolvedConfig(**record.config)
     moved = {key: value for key, value in (("data", data), ("model", model)) if value is not None}
-    config = config.replace(output=str(output), save_model=True, predict_test=False, resume=True, force=False,
+    config = record.config.replace(output=str(output), save_model=True, predict_test=False, resume=True, force=False,
                             report_to="none", **moved)  # fmt: skip
     if run_id(config) != record.run_id:
         raise UsageError(f"run {record.run_id} cannot be made again: model {config.model!r} or data {config.data!r} is "

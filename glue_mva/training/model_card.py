@@ -26,9 +26,12 @@ Made by glue-mva {version} with
 
     {command}
 
+To label texts: `glue-mva predict THIS_FOLDER FILE`, or the pipeline `text-classification` of transformers.{scale}
+
 Run `{run_id}`; learning rate {lr:g}, weight decay {weight_decay:g}, batch {train_batch_size}, seed {seed}.
 """
 
+SCALE = " The model itself answers with the score divided by {:g}; `glue-mva predict` multiplies."
 PARTIAL = "\nThe data were partial: the scores are not those of the full task."
 
 
@@ -43,9 +46,8 @@ def write_model_card(record: RunRecord, folder: Path) -> Path:
         rows="\n".join(lines),
         epochs=len(record.epochs),
         headline=task.headline,
-        partial="\nThe data were partial: the scores are not those of the full task."
-        if record.data is not None and record.data.partial
-        else "",
+        partial=PARTIAL if record.data is not None and record.data.partial else "",
+        scale=SCALE.format(task.label_range[1]) if task.is_regression and config.scale_targets else "",
         version=record.environment.get("glue_mva"),
         command=command_line(record),
         run_id=record.run_id,

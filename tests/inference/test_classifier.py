@@ -107,7 +107,7 @@ def test_standard_input_and_what_is_too_long(trained):
         (["RUN", "x.tsv", "--to", "xml"], b"sentence\na\n", "--to 'xml': it is written as jsonl or tsv"),
         (["RUN", "x.tsv"], b"sentence1\tsentence2\na\tb\n", "trained on SST-2, which has single texts (sentence)"),
         (["RUN", "x.tsv", "--out", "none/x.txt/y"], b"sentence\na\n", "cannot be written"),
-        (["RUN", "x.tsv", "--precision", "fp8"], b"sentence\na\n", "unknown precision 'fp8'; did you mean 'fp"),
+        (["RUN", "x.tsv", "--precision", "fp8"], b"sentence\na\n", "unknown precision 'fp8'; known: auto, fp32"),
         (["RUN", "x.tsv", "--precision", "fp16"], b"sentence\na\n", "precision fp16 needs a CUDA GPU"),
         (["nowhere/model", "x.tsv"], b"sentence\na\n", "cannot load model 'nowhere/model'"),
         (["./nowhere", "x.tsv"], b"sentence\na\n", "model folder './nowhere' is not there"),

@@ -41,7 +41,7 @@ def runs(glue, tiny_models, tmp_path_factory):
 
 def best_of(runs):
     records = [read_record(path) for path in sorted(runs.glob("*/record.json"))]
-    return max(records, key=lambda record: (record.score, -record.config["seed"]))
+    return max(records, key=lambda record: (record.score, -record.config.seed))
 
 
 def test_kept_weights_are_copied(glue, tiny_models, tmp_path):

@@ -40,10 +40,10 @@ def test_the_test_set_is_predicted_by_the_best_epochs_weights(glue, tiny_models,
     logits = padded_outputs(tmp_path / "kept" / record.run_id / "model", Path(glue) / "RTE" / "test.tsv")
     kept = predictions(tmp_path / "kept", record)
     np.testing.assert_allclose(kept["test/best"], logits, atol=1e-5)
-    assert record.data["test_rows"] == {"test": len(logits)}
+    assert record.data.test_rows == {"test": len(logits)}
     assert not np.allclose(kept["validation/best"], kept["validation/last"])
 
-    seed = record.config["seed"]
+    seed = record.config.seed
     removed = run(make(seed, "removed"))
     assert removed.run_id == record.run_id and predictions(tmp_path / "removed", removed).keys() == kept.keys()
     np.testing.assert_array_equal(predictions(tmp_path / "removed", removed)["test/best"], kept["test/best"])
@@ -69,7 +69,7 @@ def test_an_mnli_run_predicts_ax_too(glue, tiny_models, tmp_path):
     record = run(config)
     arrays = predictions(tmp_path, record)
     assert {name: arrays[f"{name}/best"].shape for name in counts} == {name: (n, 3) for name, n in counts.items()}
-    assert record.data["test_rows"] == counts and not any("test" in key for key in record.epochs[0]["metrics"])
+    assert record.data.test_rows == counts and not any("test" in key for key in record.epochs[0].metrics)
 
 
 def test_targets_are_predicted_on_their_own_scale(glue, tiny_models, tmp_path):
@@ -103,7 +103,7 @@ def test_a_resumed_run_predicts_the_same(glue, tiny_models, tmp_path):
     child.join()
     assert child.exitcode == -signal.SIGKILL
     resumed = run(killed)
-    assert resumed.execution["resumed_from_step"] == 9 and result(resumed) == result(whole)
+    assert resumed.execution.resumed_from_step == 9 and result(resumed) == result(whole)
     one, two = predictions(tmp_path / "whole", whole), predictions(tmp_path / "killed", resumed)
     assert one.keys() == two.keys() and all(np.array_equal(one[key], two[key]) for key in one)
 

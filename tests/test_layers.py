@@ -16,6 +16,7 @@ ROOMS = (
     ("data",),
     ("models",),
     ("training",),
+    ("inference",),
     ("sweep",),
     ("report",),
     ("submission",),

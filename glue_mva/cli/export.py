@@ -45,7 +45,7 @@ def export(
     from glue_mva.sweep.config import load_sweep
     from glue_mva.tasks import TASKS, get_task
 
-    found = load_runs(runs, where or [])
+    found = load_runs([runs], where or [])
     check_comparable(found)
     made = study(found, load_sweep(sweep) if sweep is not None else None)
     name = get_task(task).name if task is not None else _only_task(made.tasks)

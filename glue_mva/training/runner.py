@@ -125,7 +125,9 @@ class _Run:
         """Leave out of training what needs none. Only for optimizers known to treat every weight by itself, and not
         where a loss scale may skip updates, which the rows that are left out would have to know of."""
         prepared = self.prepared
-        known = self.config.optim in paper.BEST_HPARAMS and prepared.precision != "fp16"
+        known = (
+            self.config.optim in paper.BEST_HPARAMS and self.config.layer_decay == 1 and prepared.precision != "fp16"
+        )
         if prepared.train is None or self.config.num_train_epochs == 0 or not known or not can_compact(prepared.model):
             return None
         splits = [prepared.train, *prepared.evaluation.values()]

@@ -45,7 +45,7 @@ def test_a_sweep_over_every_task_gives_all_eleven_files(glue, tiny_models, tmp_p
         stem = name.removesuffix(".tsv")
         path = Path(glue) / OFFICIAL_FILES.get(stem, f"{stem}/test.tsv")
         rows[name] = len(path.read_text(encoding="utf-8-sig").splitlines()) - 1
-    made = build_submission(study(load_runs(tmp_path / "runs"), sweep), rows=rows)
+    made = build_submission(study(load_runs([tmp_path / "runs"]), sweep), rows=rows)
     assert not made.missing
     write_submission(made.values, tmp_path / "submission.zip", rows)
     assert check_submission(tmp_path / "submission.zip", rows=rows).problems == []

@@ -1,0 +1,297 @@
+"""What the examples share: the search over learning rates and seeds, and runs that survive being killed.
+
+A folder (`--out`) holds one JSON record for each finished run; a run whose record is there is not trained again. A run
+that was killed goes on from its last checkpoint, bit for bit on a CPU. Several processes may work in one folder: each
+takes the runs that are neither finished nor held by another.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import math
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import report
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from accelerate.utils import tqdm as progress_bar
+from filelock import FileLock, Timeout
+from options import Preset, precision, read_options, require
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from glue_mva import LaMAdam, LaProp, MAdam, UsageError
+from glue_mva.optim.dynamics import StepProbe
+
+CURVE_POINTS = 100
+
+
+def build_optimizer(model: nn.Module, settings: dict[str, Any]) -> Optimizer:
+    """The optimizer of a run, over all parameters. Weight decay is decoupled, but for SGD's, which is torch's own."""
+    common = {"lr": settings["lr"], "weight_decay": settings["weight_decay"]}
+    low, high = settings["beta2"]
+    match settings["optim"]:
+        case "sgd":
+            return SGD(model.parameters(), momentum=0.9, **common)
+        case "adam":
+            return AdamW(model.parameters(), betas=(0.9, high), amsgrad=settings["amsgrad"], **common)
+        case "laprop":
+            return LaProp(model.parameters(), beta2=high, amsgrad=settings["amsgrad"], **common)
+    cls = {"madam": MAdam, "lamadam": LaMAdam}[settings["optim"]]
+    return cls(model.parameters(), beta2_min=low, beta2_max=high, amsgrad=settings["amsgrad"], **common)
+
+
+def new_accelerator() -> Accelerator:
+    """An accelerator that leaves precision to `Run.autocast`, whatever `accelerate config` says."""
+    return Accelerator(mixed_precision="no")
+
+
+class DivergedError(Exception):
+    """The training loss is no longer a finite number."""
+
+
+class TrialOver(Exception):  # noqa: N818 - not an error
+    """The updates of `--try-updates` are done."""
+
+
+class Progress:
+    """What a run has besides weights, optimizer and random state; accelerate saves it with them."""
+
+    def __init__(self) -> None:
+        self.update = 0
+        self.seconds = 0.0
+        self.examples = 0
+        self.loss_sum: Any = 0.0
+        self.curves: dict[str, list[float]] = {"update": [], "loss": [], "lr": [], "step_size": []}
+        self.evaluations: list[dict[str, float]] = []
+        self.resumed_at: list[int] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return vars(self) | {"loss_sum": float(self.loss_sum)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+class Run:
+    """One training. The script's loop is
+
+    model, optimizer = run.start(model, total_updates, lr_at)
+    for update in run.updates():
+        ...                                # forward, backward, optimizer.step()
+        run.log(loss, examples)
+    run.finish(scores)
+    """
+
+    def __init__(self, settings: dict[str, Any], args: argparse.Namespace, accelerator: Accelerator) -> None:
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        self.settings, self.args, self.accelerator = settings, args, accelerator
+        self.name = "{optim}-lr{lr:g}-wd{weight_decay:g}-seed{seed}".format(**settings) + f"-{digest}"
+        self.record = args.out / "records" / f"{self.name}.json"
+        self.checkpoints = args.out / "checkpoints" / self.name
+        self.progress = Progress()
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[str]:
+        """Holds the run while it is trained; gives `free`, or `finished` or `held` where it must not be trained."""
+        lock = FileLock(self.checkpoints.with_name(f"{self.name}.lock"), timeout=0)
+        state = ["free"]
+        if self.accelerator.is_main_process:
+            for folder in (self.checkpoints, self.record):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+                state = ["finished" if self.record.exists() else "free"]
+            except Timeout:
+                state = ["held"]
+        try:
+            yield broadcast_object_list(state)[0]
+        finally:
+            lock.release()
+
+    def start(self, model: nn.Module, updates: int, lr_at: Callable[[int], float]) -> tuple[nn.Module, Optimizer]:
+        """Model and optimizer, on their device and as the last checkpoint left them.
+
+        Args:
+            updates: how many updates the run has.
+            lr_at: learning rate of an update, counted from 0.
+        """
+        self.total, self.lr_at = updates, lr_at
+        self.log_every = max(1, updates // CURVE_POINTS)
+        optimizer = build_optimizer(model, self.settings)
+        self.probe = StepProbe(optimizer, lambda: (self.progress.update + 1) % self.log_every == 0)
+        self.accelerator = new_accelerator()  # one for each run: it keeps what it has prepared
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.accelerator.register_for_checkpointing(self.progress)
+        saved = sorted(self.checkpoints.glob("update-*"))
+        if saved and not self.args.try_updates:
+            self.accelerator.load_state(str(saved[-1]))
+            self.progress.resumed_at.append(self.progress.update)
+        return self.model, self.optimizer
+
+    def updates(self) -> Iterator[int]:
+        """The updates that are left, with their learning rate set; saves a checkpoint whenever one is due."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        p, main = self.progress, self.accelerator.is_main_process
+        save_every = self.args.save_every or max(1, self.total // 20)
+        self.board = SummaryWriter(self.args.out / "tensorboard" / self.name, purge_step=p.update) if main else None
+        self.bar = progress_bar(total=self.total, initial=p.update, desc=self.name.rpartition("-")[0], leave=False)
+        with self.bar, contextlib.closing(self.board) if main else contextlib.nullcontext():
+            while p.update < self.total:
+                self.lr = self.lr_at(p.update)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = self.lr
+                self._began = time.perf_counter()
+                yield p.update
+                p.update += 1
+                self.bar.update()
+                if p.update == self.args.try_updates:
+                    raise TrialOver
+                if p.update % save_every == 0 and not self.args.try_updates:
+                    self._save()
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 where the run's precision says so; weights and optimizer stay float32."""
+        bf16 = self.settings["precision"] == "bf16"
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=bf16)
+
+    def log(self, loss: Tensor, examples: int) -> None:
+        """To be called after each `optimizer.step()`.
+
+        Args:
+            loss: training loss of this update (0-dim).
+            examples: how many examples the update took, over all processes.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        p = self.progress
+        p.loss_sum = p.loss_sum + loss.detach().float()
+        p.examples += examples
+        if (p.update + 1) % self.log_every == 0:
+            mean = self.accelerator.reduce(p.loss_sum, "mean").item() / self.log_every
+            if not math.isfinite(mean):
+                raise DivergedError(f"the training loss is {mean} at update {p.update + 1}")
+            p.loss_sum = 0.0
+            point = {"update": p.update + 1, "loss": mean, "lr": self.lr, "step_size": self.probe.read()["step_size"]}
+            for name, value in point.items():
+                p.curves[name].append(value)
+                if self.board and name != "update":
+                    self.board.add_scalar(name, value, p.update + 1)
+            self.bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
+        p.seconds += time.perf_counter() - self._began
+
+    def evaluated(self, name: str, score: float) -> None:
+        """Keeps a score of the update at hand for the curves."""
+        self.progress.evaluations.append({"update": self.progress.update + 1, name: score})
+        if self.board:
+            self.board.add_scalar(name, score, self.progress.update + 1)
+
+    def finish(self, scores: dict[str, float | None], status: str = "ok", error: str | None = None) -> None:
+        """Writes the record and drops the checkpoints.
+
+        Args:
+            scores: `test`, and `validation` where there is such a split.
+        """
+        p, a = self.progress, self.accelerator
+        packages = ("glue-mva", "torch", "accelerate", "transformers", "datasets", "tokenizers", "sacrebleu")
+        record = {
+            "status": status,
+            "error": error,
+            "settings": self.settings,
+            "scores": scores,
+            "evaluations": p.evaluations,
+            "curves": p.curves,
+            "execution": {
+                "device": torch.cuda.get_device_name() if a.device.type == "cuda" else a.device.type,
+                "threads": torch.get_num_threads(),
+                "resumed_at": p.resumed_at,
+                "training_seconds": round(p.seconds, 1),
+                "examples_per_second": round(p.examples / max(p.seconds, 1e-9), 1),
+                "python": platform.python_version(),
+                "packages": {name: importlib.metadata.version(name) for name in packages},
+            },
+        }
+        if a.is_main_process:
+            scratch = self.record.with_suffix(".part")
+            scratch.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            scratch.replace(self.record)
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+        a.wait_for_everyone()
+
+    def _save(self) -> None:
+        a, scratch = self.accelerator, self.checkpoints / "unfinished"
+        if a.is_main_process:
+            shutil.rmtree(scratch, ignore_errors=True)
+        a.wait_for_everyone()
+        a.save_state(str(scratch), safe_serialization=False)
+        a.wait_for_everyone()
+        if a.is_main_process:
+            older = list(self.checkpoints.glob("update-*"))
+            scratch.rename(self.checkpoints / f"update-{self.progress.update:09d}")
+            for folder in older:
+                shutil.rmtree(folder)
+        a.wait_for_everyone()
+
+
+def search(args: argparse.Namespace, preset: Preset, accelerator: Accelerator, train: Callable[[Run], None]) -> None:
+    """Trains every run of the grid that has no record yet."""
+    for optim in args.optim:
+        lr, decay = preset.best[optim]
+        if args.match:
+            lr, decay = report.matched(args.out, optim, args.match)
+        grid = itertools.product(args.lr or [lr], args.weight_decay or [decay], args.seeds)
+        for lr, decay, seed in grid:
+            settings = preset.settings() | {"optim": optim, "lr": lr, "weight_decay": decay, "seed": seed}
+            settings |= {"matched": args.match, "precision": precision(args.precision, accelerator.device)}
+            run = Run(settings | {"processes": accelerator.num_processes}, args, accelerator)
+            with run.claim() as state:
+                if state != "free":
+                    accelerator.print(f"{run.name}: {state}")
+                    continue
+                try:
+                    train(run)
+                    outcome = ", ".join(f"{k} {v:.2f}" for k, v in report.read(run.record)["scores"].items())
+                except DivergedError as error:
+                    run.finish({"test": None}, "diverged", str(error))
+                    outcome = f"diverged: {error}"
+                except TrialOver:
+                    p = run.progress
+                    outcome = f"{p.update} updates, {p.examples / p.seconds:.1f} examples/s; no record written"
+                accelerator.print(f"{run.name}: {outcome}")
+
+
+def main(
+    text: str,
+    presets: dict[str, Any],
+    run: Callable[[argparse.Namespace, Any, Accelerator], None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Runs a script: options, training, report. Bad input is one line on stderr and exit code 2."""
+    try:
+        args, preset = read_options(text, presets, argv)
+        require("tensorboard", "sacrebleu", "tabulate")
+        if not args.report:
+            accelerator = new_accelerator()
+            run(args, preset, accelerator)
+            if not accelerator.is_main_process:
+                return 0
+        if args.report or (args.preset == "demo" and not args.try_updates):
+            print(report.write(args.out, preset))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0

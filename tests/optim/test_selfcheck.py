@@ -137,7 +137,7 @@ class Halved(MAdam):
 def test_a_subclass_with_an_update_of_its_own_is_stepped_by_it(caplog):
     assert torch.equal(step(Halved), step(Halved, foreach=False))
     assert not torch.equal(step(Halved), step(MAdam))
-    assert "optimizer: foreach (Halved, float32, cpu) is not used here" in warnings_of(caplog)[0]
+    assert any("(Halved, float32, cpu) is not used here" in message for message in warnings_of(caplog))
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(monkeypatch, tmp_path, caplog):

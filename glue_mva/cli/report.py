@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from glue_mva.report.verdicts import MARGIN
+from glue_mva.report import MARGIN
 
 
 def report(

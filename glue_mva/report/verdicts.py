@@ -1,6 +1,141 @@
 """What may be said about two optimizers: sentences that say no more than the numbers of `comparisons` do."""
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Literal
+
+from glue_mva.report import MARGIN as MARGIN
+from glue_mva.report import stats
+from glue_mva.report.aggregate import Row
+from glue_mva.tasks import TASKS
+from glue_mva.text import count, interval, number, p_value, signed
 
 if TYPE_CHECKING:
-    pass
+    from glue_mva.report.comparisons import Comparison, Pair
+
+
+Verdict = Literal["better", "worse", "practically equal", "not decided", "not compared"]
+
+
+def judge(pair: "Pair", margin: float) -> Verdict:
+    """The verdict on `a` against `b` over all tasks: practically equal where the whole interval lies within the margin;
+    better or worse where the test shows a difference after Holm and the interval leaves out 0; else not decided."""
+    if pair.difference is None:
+        return "not compared"
+    low, high = pair.difference.interval
+    if not pair.difference.error > 0:  # one seed, or seeds that differ by nothing: the spread is not known
+        return "not decided"
+    if -margin <= low and high <= margin:
+        return "practically equal"
+    if pair.p_holm <= stats.ALPHA and not low <= 0 <= high:
+        return "better" if low > 0 else "worse"
+    return "not decided"
+
+
+_LEADS = {
+    "better": "{a} is better than {b}",
+    "worse": "{a} is worse than {b}",
+    "practically equal": "{a} and {b} are practically equal",
+    "not decided": "{a} against {b} is not decided",
+    "not compared": "{a} and {b} were compared on no task",
+}
+
+
+def lead(pair: "Pair") -> str:
+    """The verdict in words."""
+    return _LEADS[pair.verdict].format(a=pair.a.label, b=pair.b.label)
+
+
+def sentence(pair: "Pair", margin: float, tests: int) -> str:
+    """The verdict with its reasons.
+
+    Args:
+        tests: pairs that were tested.
+    """
+    done = pair.compared
+    missing = len(pair.tasks) - len(done)
+    if pair.difference is None:
+        return f"{lead(pair)}."
+    low, high = pair.difference.interval
+    over = f"on average over {len(done)} tasks" if len(done) > 1 else f"on {TASKS[done[0].task].title}"
+    text = f"{lead(pair)}: {signed(pair.difference.value)} points {over}"
+    if math.isnan(low):
+        text += ", and with one seed there is nothing to test"
+    else:
+        adjusted = f" after Holm over {tests} pairs" if tests > 1 else ""
+        text += f" (95 % interval {interval(low, high)}; p = {p_value(pair.p_holm)}{adjusted})"
+    text += _reason(pair, margin, low, high)
+    if missing:
+        text += f"; {missing} of {len(pair.tasks)} tasks were not compared"
+    return text + "."
+
+
+def _reason(pair: "Pair", margin: float, low: float, high: float) -> str:
+    if math.isnan(low):
+        return ""
+    if pair.difference is not None and pair.difference.error == 0:
+        return "; the difference is the same on every seed, so its spread is not known"
+    if pair.verdict == "practically equal":
+        shown = " though it leaves out 0" if not low <= 0 <= high else ""
+        return f"; the whole interval lies within {margin:g} points{',' if shown else ''}{shown}"
+    if pair.verdict in ("better", "worse"):
+        if math.isnan(pair.examples_low):
+            return ""
+        also = interval(pair.examples_low, pair.examples_high)
+        if pair.examples_low <= 0 <= pair.examples_high:
+            return f"; on other dev examples it could be none, or the other way ({also})"
+        return f"; other dev examples would hardly change that ({also})"
+    if math.isinf(pair.seeds_to_decide) or math.isnan(pair.seeds_to_decide):
+        return "; no number of seeds in reach would decide it"
+    have = min(min(c.n_a, c.n_b) for c in pair.compared)
+    if pair.seeds_to_decide <= have:
+        return "; as many seeds again would probably decide it"
+    return f"; about {count(pair.seeds_to_decide)} seeds each would probably decide it"
+
+
+def of_task(c: "Comparison", a: Row, b: Row, tests: int) -> str:
+    """One sentence on one task.
+
+    Args:
+        tests: tasks that were tested.
+    """
+    title = TASKS[c.task].title
+    if c.missing:
+        return f"{title}: not compared ({c.missing})."
+    if c.difference_of_medians == 0:
+        what = f"{a.label} and {b.label} have the same median"
+    else:
+        side = "above" if c.difference_of_medians > 0 else "below"
+        examples = ""
+        if not math.isnan(c.difference_in_examples):
+            examples = f", {number(abs(c.difference_in_examples), 1)} of {count(c.dev_rows)} dev examples"
+        what = f"the median of {a.label} is {abs(c.difference_of_medians):.2f} {side} that of {b.label}{examples}"
+    if c.difference_of_medians * c.difference_of_means < 0:
+        what += f" (the means differ the other way, {signed(c.difference_of_means)})"
+    if math.isnan(c.p):
+        return f"{title}: {what}; with one seed there is nothing to test."
+    seeds = f"{c.n_a} shared seeds" if c.paired else f"{c.n_a} and {c.n_b} seeds"
+    adjusted = f", {p_value(c.p_holm)} after Holm over {tests} tasks" if tests > 1 else ""
+    tested = f"p = {p_value(c.p)}{adjusted}"
+    if c.p_holm <= stats.ALPHA:
+        return f"{title}: {what}; over {seeds} a difference of means is shown ({tested}){_examples_clause(c)}."
+    limit = ""
+    if (least := min(1.0, c.smallest_p * tests)) > stats.ALPHA:
+        limit = f", and this many seeds cannot show one at all: the smallest p they can reach is {p_value(least)}"
+    return f"{title}: {what}; over {seeds} no difference of means is shown ({tested}){limit}{_seeds_clause(c)}."
+
+
+def _examples_clause(c: "Comparison") -> str:
+    if math.isnan(c.bootstrap_means_low):
+        return ""
+    interval = f"{signed(c.bootstrap_means_low)} to {signed(c.bootstrap_means_high)}"
+    if c.bootstrap_means_low <= 0 <= c.bootstrap_means_high:
+        return f"; on other dev examples it could be none, or the other way (95 % interval {interval})"
+    return f"; the interval over seeds and dev examples, {interval}, leaves out 0"
+
+
+def _seeds_clause(c: "Comparison") -> str:
+    if math.isinf(c.seeds_needed) or math.isnan(c.seeds_needed):
+        return ""
+    if c.seeds_needed <= min(c.n_a, c.n_b):
+        return ""
+    return f"; about {count(c.seeds_needed)} seeds each would show a true difference of this size"

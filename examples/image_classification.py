@@ -25,17 +25,17 @@ from typing import Any
 
 import datasets
 import numpy as np
-import runs
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from options import Preset, hub_error, option
 from PIL import Image
-from runs import Run
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+import runs
 from glue_mva import UsageError
+from options import Preset, hub_error, option
+from runs import Run
 
 FINAL_LR = 2e-6
 

@@ -19,18 +19,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import report
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from accelerate.utils import tqdm as progress_bar
 from filelock import FileLock, Timeout
-from options import Preset, precision, read_options, require
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+import report
 from glue_mva import LaMAdam, LaProp, MAdam, UsageError
 from glue_mva.optim.dynamics import StepProbe
+from options import Preset, precision, read_options, require
 
 CURVE_POINTS = 100
 

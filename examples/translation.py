@@ -23,17 +23,17 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import runs
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
-from options import Preset, hub_error, option
-from runs import Run
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import MarianConfig, MarianMTModel
 
+import runs
 from glue_mva import UsageError
+from options import Preset, hub_error, option
+from runs import Run
 
 PAD, EOS, UNKNOWN = 0, 1, 2
 IGNORED = -100

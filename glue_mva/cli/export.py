@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder of records, or of one run.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders of records, or of one run.")],
     out: Annotated[Path, typer.Option(help="Folder of the model; made by this command.")],
     task: Annotated[str | None, typer.Option(help="Task; may be left out where the records are of one.")] = None,
     row: Annotated[str | None, typer.Option(help="Only runs of this row of the table, such as lamadam.")] = None,
@@ -39,19 +39,16 @@ def export(
         raise UsageError(f"--out {str(out)!r} is there already: remove it, or give another folder")
     hub = _hub(push) if push is not None else None
     from glue_mva.record import read_record
-    from glue_mva.report.aggregate import study
-    from glue_mva.report.load import check_comparable, load_runs
+    from glue_mva.report.results import results
     from glue_mva.report.winner import winner
-    from glue_mva.sweep.config import load_sweep
     from glue_mva.tasks import TASKS, get_task
 
-    found = load_runs([runs], where or [])
-    check_comparable(found)
-    made = study(found, load_sweep(sweep) if sweep is not None else None)
+    made = results(*runs, sweep=sweep, where=where or []).made
     name = get_task(task).name if task is not None else _only_task(made.tasks)
     best = winner(made, name, row)
     if best is None:
-        raise UsageError(f"{runs}: no finished final run of {TASKS[name].title}" + (f" in row {row!r}" if row else ""))
+        of_row = f" in row {row!r}" if row else ""
+        raise UsageError(f"{', '.join(map(str, runs))}: no finished final run of {TASKS[name].title}{of_row}")
     print(f"{TASKS[name].title}: {best.row}, seed {best.seed}, dev score {best.score:.2f}, the best of {best.among} "
           f"final run{'' if best.among == 1 else 's'}: {best.run_id}")  # fmt: skip
 

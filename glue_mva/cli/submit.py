@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def submit(
-    runs: Annotated[Path | None, typer.Argument(metavar="RUNS", help="Folder of records made with predict_test = "
-                                                "true.")] = None,
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUNS...", help="Folders of records made with "
+                                                      "predict_test = true.")] = None,
     out: Annotated[Path, typer.Option(help="The zip.")] = Path("submission.zip"),
     row: Annotated[str | None, typer.Option(help="Only runs of this row of the table, such as lamadam.")] = None,
     sweep: Annotated[str | None, typer.Option(metavar="FILE", help="The sweep's file, or its name: says which runs are "
@@ -33,28 +33,24 @@ def submit(
     before it is written: file names, header, order, values, rows. --check exits with 1 where the server would refuse.
     """
     if check is not None:
-        if runs is not None:
+        if runs:
             raise UsageError("give RUNS to write a submission, or --check ZIP to check one, not both")
         _check(check, partial)
         return
-    if runs is None:
+    if not runs:
         raise UsageError("give the folder RUNS of a sweep, or --check ZIP")
-    from glue_mva.report.aggregate import study
-    from glue_mva.report.load import check_comparable, load_runs
+    from glue_mva.report.results import results
     from glue_mva.submission.archive import write_submission
     from glue_mva.submission.build import build_submission
-    from glue_mva.sweep.config import load_sweep
 
-    found = load_runs([runs], where or [])
-    notes = check_comparable(found)
-    made = study(found, load_sweep(sweep) if sweep is not None else None)
+    made = results(*runs, sweep=sweep, where=where or []).made
     submission = build_submission(made, row=row, majority=majority or [])
     if submission.missing and (not partial or not submission.values):
         hint = "" if partial else "; --partial writes the rest"
         raise UsageError(f"not a whole submission: {submission.reasons()}{hint}")
     write_submission(submission.values, out)
     _show(submission)
-    for note in (*found.notes, *notes, *made.notes):
+    for note in (*made.runs.notes, *made.notes):
         print(f"note: {note}")
     print(f"{out}: {len(submission.values)} of {len(submission.values) + len(submission.missing)} files")
 

@@ -89,7 +89,7 @@ def _test_outputs(file: TestFile, chosen: Winner) -> np.ndarray:
         ValueError: the run has none, or its file is damaged; says what to do.
     """
     path = chosen.folder / PREDICTIONS_FILE
-    again = f"run {chosen.run_id} again with --set predict_test=true --force"
+    again = f"run {chosen.run_id} again with --predict-test --force"
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if f"{file.stored_as}/best" in arrays:

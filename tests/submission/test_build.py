@@ -88,7 +88,8 @@ def test_what_is_missing_is_said_with_its_way_out(runs, tmp_path):
     assert set(made.missing) == {"MNLI-m.tsv", "MNLI-mm.tsv", "AX.tsv", "RTE.tsv", "QNLI.tsv", "QQP.tsv", "SST-2.tsv"}
     said = made.reasons()
     assert "MNLI-m.tsv, MNLI-mm.tsv, AX.tsv: no finished final run of MNLI" in said
-    assert f"RTE.tsv: no test predictions: run {made.winners['rte'].run_id} again with --set predict_test=true --force" in said
+    again = f"run {made.winners['rte'].run_id} again with --predict-test --force"
+    assert f"RTE.tsv: no test predictions: {again}" in said
     assert "predictions.npz cannot be read" in said and "QQP.tsv: outputs that are not finite" in said
     assert f"SST-2.tsv: {ROWS['SST-2.tsv']} rows where 99 belong" in said
     assert made.constant == ["wnli"] and made.values["WNLI.tsv"] == ["0"] * ROWS["WNLI.tsv"]

@@ -5,19 +5,16 @@ code; or, on a CPU with a C compiler, the layers are those of `glue_mva.models.e
 tokens is gathered by hooks.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from glue_mva.errors import UsageError
 from glue_mva.models.attention import PACKED, PackedLayout
 from glue_mva.models.encoder import use_packed_encoder
 from glue_mva.models.load import first_position
-
-Padding = Literal["none", "longest", "max_length"]
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 """Model types for which packed and padded training were tested to agree."""
@@ -128,22 +125,3 @@ class _Hooks:
         if self.first_only:
             return hidden[0][:, None]
         return hidden[0].index_select(0, self.layout.starts)[:, None]
-
-
-def set_padding(
-    wanted: Padding | Literal["auto"], model: PreTrainedModel, activations: torch.dtype | None = None
-) -> Padding:
-    """Prepare a model for `none` (packed batches), `longest` or `max_length`, and say which it is.
-
-    Args:
-        activations: see `use_packing`.
-
-    Raises:
-        UsageError: `none` was asked for, but is not verified for this family.
-    """
-    if wanted == "none" and not can_pack(model):
-        raise UsageError(f"padding none is not verified for {model.config.model_type}; take auto or longest")
-    if wanted not in ("auto", "none") or not can_pack(model):
-        return "longest" if wanted == "auto" else wanted
-    use_packing(model, activations)
-    return "none"

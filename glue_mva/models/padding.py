@@ -14,7 +14,14 @@ from glue_mva.models.selfcheck import packing_is_sound
 Padding = Literal["none", "longest", "max_length"]
 
 
-def set_padding(wanted: Padding | Literal["auto"], model: PreTrainedModel, device: str, precision: str) -> Padding:
+def set_padding(
+    wanted: Padding | Literal["auto"],
+    model: PreTrainedModel,
+    device: str,
+    precision: str,
+    *,
+    own_layers: bool = True,
+) -> Padding:
     """Prepare a model for `none` (packed batches), `longest` or `max_length`, in place, and say which it is.
 
     `auto` is `none` on a CPU, where it was measured, and `longest` elsewhere. `none` becomes `longest`, with a warning,
@@ -23,6 +30,7 @@ def set_padding(wanted: Padding | Literal["auto"], model: PreTrainedModel, devic
     Args:
         device: `cpu`, `cuda`, ...: where the model will be trained.
         precision: `fp32`, `bf16` or `fp16`.
+        own_layers: the layers in C may be taken; not for a model that is to be compiled.
 
     Raises:
         UsageError: `none` was asked for, but is not there for this family, or not on this device in this precision.
@@ -38,7 +46,8 @@ def set_padding(wanted: Padding | Literal["auto"], model: PreTrainedModel, devic
         raise UsageError("padding none on a GPU is for bf16 and fp16, which FlashAttention takes; take auto or longest")
     target, activations = torch.device(device), ACTIVATIONS[precision]
     if (
-        device == "cpu"
+        own_layers
+        and device == "cpu"
         and has_packed_encoder(model, activations)
         and packing_is_sound(model, target, precision, own_layers=True)
     ):

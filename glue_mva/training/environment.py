@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 
 from glue_mva.config.identity import model_identity, model_path
 from glue_mva.machine import cpu_name
-from glue_mva.optim import dispatch
 from glue_mva.optim.base import Base
 from glue_mva.record import ModelInfo
 
@@ -94,7 +93,7 @@ def kernel_of(optimizer: Any) -> str:
     flags that torch's optimizers share; `own` of a class without them."""
     groups = optimizer.param_groups
     if isinstance(optimizer, Base):
-        return "+".join(sorted({dispatch.choose(group, group["params"]) for group in groups}))
+        return "+".join(sorted({optimizer.implementation_for(group, group["params"]) for group in groups}))
     if any(group.get("fused") for group in groups):
         return "fused"
     flags = {group.get("foreach", "own") for group in groups}

@@ -12,8 +12,9 @@ from glue_mva.data.load import TaskData, load_task
 from glue_mva.models.dropout import use_cpu_dropout
 from glue_mva.models.load import check_vocabulary, compile_encoder, load_model, load_tokenizer, longest_input
 from glue_mva.models.memory import reuse_freed_memory
-from glue_mva.models.packing import PackedCollator, Padding, set_padding
-from glue_mva.models.precision import ACTIVATIONS, Precision, resolve_precision
+from glue_mva.models.packing import PackedCollator
+from glue_mva.models.padding import Padding, set_padding
+from glue_mva.models.precision import Precision, resolve_precision
 from glue_mva.training import environment
 from glue_mva.training.arguments import device_batch_size, reporters
 from glue_mva.training.callbacks import Stopwatch
@@ -56,8 +57,7 @@ def prepare(config: ResolvedConfig) -> Prepared:
     if device == "cpu":
         reuse_freed_memory()
         use_cpu_dropout(model)
-    own_layers = device == "cpu" and not config.compile
-    padding = set_padding(config.padding, model, ACTIVATIONS[precision] if own_layers else None)
+    padding = set_padding(config.padding, model, device, precision, own_layers=not config.compile)
     few_shapes = padding != "longest" and config.gradient_accumulation_steps == 1
     cuda_graphs = config.compile and device == "cuda" and few_shapes
     if config.compile:

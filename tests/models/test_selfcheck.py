@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from glue_mva import UsageError, checks, native
+from glue_mva import RunConfig, UsageError, checks, native, run
 from glue_mva.models import attention, kernels, selfcheck
 from glue_mva.models.packing import FAMILIES
 from glue_mva.models.padding import set_padding
@@ -146,3 +146,14 @@ def test_the_random_numbers_of_the_run_are_left_alone():
     torch.manual_seed(1)
     set_padding("auto", model, "cpu", "fp32")
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_run_is_padded_where_packing_is_wrong(tiny_models, tmp_path, monkeypatch, caplog, fresh_library):
+    """A run asks the same question, and its record says what ran."""
+    monkeypatch.setattr(native, "compiler", lambda: (_ for _ in ()).throw(OSError("no compiler")))
+    monkeypatch.setattr(attention, "_grouped", raising)
+    record = run(RunConfig(task="qnli", optim="adam", data="demo", model=tiny_models["bert"], max_train_samples=32,
+                           max_eval_samples=32, max_steps=2, max_length=32, train_batch_size=16,
+                           output=str(tmp_path / "runs")))  # fmt: skip
+    assert record.status == "ok" and record.execution.padding == "longest"
+    assert any("taking padding instead" in warning for warning in warnings_of(caplog))

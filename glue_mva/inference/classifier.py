@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from transformers import DataCollatorWithPadding
 
 from glue_mva.errors import UsageError
@@ -15,6 +16,7 @@ from glue_mva.models.packing import PackedCollator
 from glue_mva.models.padding import set_padding
 from glue_mva.models.precision import ACTIVATIONS, Precision, resolve_precision
 from glue_mva.record import MODEL_FOLDER, RECORD_FILE
+from glue_mva.training.environment import device_type
 
 BATCH_TOKENS = {"cpu": 4096}
 """Tokens of a batch, by kind of device."""
@@ -51,8 +53,7 @@ class Classifier:
         """Class names; empty for a regression."""
         self.target_scale: float = settings.get("target_scale", 1.0)
         self.max_length = longest_input(self.model, max_length or settings.get("max_length") or LONGEST)
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        self.device = accelerator or torch.device("cpu")
+        self.device = torch.device(device_type())
         self.precision = resolve_precision(precision, self.device.type)
         self.padding = set_padding("auto", self.model, self.device.type, self.precision)
         """`none` where batches are packed, else `longest`."""
@@ -74,8 +75,7 @@ class Classifier:
             outputs[batch] = self._forward(collate([{**rows[i], "labels": 0} for i in batch]))
         if not self.labels:
             return outputs[:, 0] / self.target_scale
-        shifted = np.exp(outputs - outputs.max(-1, keepdims=True))
-        return shifted / shifted.sum(-1, keepdims=True)
+        return softmax(outputs, axis=-1)
 
     @torch.inference_mode()
     def _forward(self, batch: Any) -> np.ndarray:

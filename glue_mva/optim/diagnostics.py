@@ -146,8 +146,12 @@ def state_bytes_of(spec: OptimizerSpec, side: int = 512) -> float | None:
     getattr(optimizer, "train", lambda: None)()
     matrix.grad = torch.ones(side, side)
     optimizer.step()
-    kept = [v for state in optimizer.state.values() for v in _tensors(state)]
-    return sum(v.numel() * v.element_size() for v in kept) / side**2
+    return state_bytes(optimizer) / side**2
+
+
+def state_bytes(optimizer: Optimizer) -> int:
+    """Bytes of all tensors in an optimizer's state, however deep they lie."""
+    return sum(x.numel() * x.element_size() for state in optimizer.state.values() for x in _tensors(state))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -72,9 +72,7 @@ class KeepBest(TrainerCallback):
         self.save = save
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        values = [entry[self.metric] for entry in state.log_history if self.metric in entry]
-        newest = kwargs.get("metrics", {}).get(self.metric)
-        if newest is not None and math.isfinite(newest) and all(not newest <= value for value in values[:-1]):
+        if math.isfinite(kwargs.get("metrics", {}).get(self.metric, math.nan)) and since_best(state, self.metric) == 0:
             self.save()
 
 
@@ -91,9 +89,14 @@ class StopEarly(TrainerCallback):
         self.patience = patience
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        values = [entry[self.metric] for entry in state.log_history if self.metric in entry]
-        if self.metric in kwargs.get("metrics", {}) and len(values) - 1 - best_evaluation(values) >= self.patience:
+        if self.metric in kwargs.get("metrics", {}) and since_best(state, self.metric) >= self.patience:
             control.should_training_stop = True
+
+
+def since_best(state: TrainerState, metric: str) -> int:
+    """Evaluations after the best one so far; 0 where the newest is the best."""
+    values = [entry[metric] for entry in state.log_history if metric in entry]
+    return len(values) - 1 - best_evaluation(values)
 
 
 def last_checkpoint(folder: Path, world_size: int) -> Path | None:

@@ -82,12 +82,6 @@ def peak_memory(device: str) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def state_bytes(optimizer: Any) -> int:
-    """Bytes of all tensors in the optimizer's state."""
-    tensors = (v for state in optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor))
-    return sum(t.numel() * t.element_size() for t in tensors)
-
-
 def kernel_of(optimizer: Any) -> str:
     """Which implementation steps an optimizer: one of `dispatch.ALL` for those of this package; for others, by the
     flags that torch's optimizers share; `own` of a class without them."""

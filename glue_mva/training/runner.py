@@ -18,6 +18,7 @@ from glue_mva.config.run import RunConfig
 from glue_mva.config.schedule import schedule
 from glue_mva.errors import UsageError
 from glue_mva.models.vocabulary import CompactVocabulary, can_compact
+from glue_mva.optim.diagnostics import state_bytes
 from glue_mva.record import (
     MODEL_FOLDER,
     RECORD_FILE,
@@ -215,12 +216,12 @@ class _Run:
         steps = trainer.state.global_step - (checkpoint_step(checkpoint) if checkpoint else 0)
         rows = min(steps * self.config.train_batch_size, int(trainer.state.epoch * len(self.prepared.train or ())))
         tokens = float(self.prepared.train.lengths.mean()) * rows if self.prepared.train is not None else 0.0
-        optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)  # accelerate wraps it
+        optimizer: Any = getattr(trainer.optimizer, "optimizer", trainer.optimizer)  # accelerate wraps it
         return {
             "optimizer": type(optimizer).__name__,
             "trained_parameters": sum(p.numel() for p in self.prepared.model.parameters() if p.requires_grad),
             "kernel": environment.kernel_of(optimizer),
-            "optimizer_state_bytes": environment.state_bytes(optimizer),
+            "optimizer_state_bytes": state_bytes(optimizer),
             "train_seconds": round(seconds, 3),
             "examples_per_second": round(rows / seconds, 2),
             "tokens_per_second": round(tokens / seconds, 1),

@@ -37,6 +37,8 @@ PEERS = {
     "b": "stock Trainer, bf16=True, padded to the longest of a batch",
     "c": 'stock Trainer, bf16=True, train_sampling_strategy="group_by_length"',
 }
+WITHOUT = " without "
+"""Parts the name of an optimizer from that of what is switched off (`ablation.py`)."""
 OURS = {"adam": "`glue-mva run` with Adam", "lamadam": "`glue-mva run` with LaMAdam"}
 
 
@@ -59,12 +61,13 @@ def work(order: dict[str, Any]) -> None:
     run(
         RunConfig(
             task=order["task"],
-            optim=order["name"],
+            optim=order["name"].partition(WITHOUT)[0],
             data=order["data"],
             model=order["model"],
             max_length=128,
             max_steps=order["steps"],
             output=order["folder"],
+            **order["config"],
         ),
         callbacks,
     )
@@ -158,6 +161,16 @@ def _clocks() -> tuple[float, float]:
 # --------------------------------------------------------------------------------------------------- the parent process
 
 
+def clocked() -> Callable[[str], None]:
+    """Prints lines with the seconds since it was made."""
+    begun = time.perf_counter()
+
+    def say(text: str) -> None:
+        print(f"[{time.perf_counter() - begun:4.0f} s] {text}", flush=True)
+
+    return say
+
+
 class Worker:
     """A contender's process."""
 
@@ -186,11 +199,11 @@ def start(
 ) -> subprocess.Popen[str]:
     """The process of a contender. Ours gets the environment that `glue-mva run` sets for itself."""
     order = {"name": name, "task": task, "data": options.data, "model": options.model, "folder": folder}
-    order |= {"steps": steps, "pause": pause}
+    order |= {"steps": steps, "pause": pause, "config": options.config.get(name, {})}
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    if name in OURS:
+    if name not in PEERS:
         environment.setdefault("GOMP_SPINCOUNT", "2000")
-    command = [sys.executable, __file__, "--worker", json.dumps(order)]
+    command = [sys.executable, options.script, "--worker", json.dumps(order)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment)
 
@@ -260,12 +273,10 @@ def main() -> None:
     parser.add_argument("--whole", type=int, default=150, help="updates of the whole processes; 0: none")
     parser.add_argument("--cpu-time", action="store_true", help="rate per CPU second, for a look on a busy machine")
     add_out(parser)
+    parser.set_defaults(script=__file__, config={})
     options = parser.parse_args()
     names = options.contenders.split(",")
-    begun = time.perf_counter()
-
-    def say(text: str) -> None:
-        print(f"[{time.perf_counter() - begun:4.0f} s] {text}", flush=True)
+    say = clocked()
 
     settings = ((1, options.threads), (options.threads, 1)) if options.threads > 1 else ((1, 1),)
     peers, ours = ([name for name in names if name in kind] for kind in (PEERS, OURS))

@@ -10,7 +10,9 @@ from glue_mva.config.schedule import Schedule
 from glue_mva.errors import UsageError
 
 CURVES_POINTS = 100
-"""Points of the curves, about, where `logging_steps` is `auto`."""
+"""Points of the curves, at most about, where `logging_steps` is `auto`."""
+BETWEEN_POINTS = 20
+"""Updates between two points, at least, where `logging_steps` is `auto`: a point costs part of an update."""
 
 
 def device_batch_size(config: ResolvedConfig) -> int:
@@ -46,7 +48,9 @@ def training_arguments(
     config: ResolvedConfig, plan: Schedule, output: str, precision: str, device: str
 ) -> TrainingArguments:
     """Hugging Face's arguments for a run."""
-    every = max(1, plan.max_steps // CURVES_POINTS) if config.logging_steps == "auto" else config.logging_steps
+    every = config.logging_steps
+    if every == "auto":
+        every = min(max(BETWEEN_POINTS, plan.max_steps // CURVES_POINTS), max(1, plan.max_steps))
     arguments = TrainingArguments(
         output_dir=output,
         learning_rate=config.lr,

@@ -1,5 +1,6 @@
 """`ResolvedConfig` -> Hugging Face's `TrainingArguments`."""
 
+import math
 import os
 
 from transformers import TrainingArguments
@@ -10,7 +11,7 @@ from glue_mva.config.schedule import Schedule
 from glue_mva.errors import UsageError
 
 CURVES_POINTS = 100
-"""Points of the curves, at most about, where `logging_steps` is `auto`."""
+"""Points of the curves, at most, where `logging_steps` is `auto`."""
 BETWEEN_POINTS = 20
 """Updates between two points, at least, where `logging_steps` is `auto`: a point costs part of an update."""
 
@@ -48,9 +49,8 @@ def training_arguments(
     config: ResolvedConfig, plan: Schedule, output: str, precision: str, device: str
 ) -> TrainingArguments:
     """Hugging Face's arguments for a run."""
-    every = config.logging_steps
-    if every == "auto":
-        every = min(max(BETWEEN_POINTS, plan.max_steps // CURVES_POINTS), max(1, plan.max_steps))
+    fewest = min(max(BETWEEN_POINTS, math.ceil(plan.max_steps / CURVES_POINTS)), max(1, plan.max_steps))
+    every = fewest if config.logging_steps == "auto" else config.logging_steps
     arguments = TrainingArguments(
         output_dir=output,
         learning_rate=config.lr,

@@ -88,9 +88,10 @@ def beta_statistics(optimizer: Optimizer, grad_scale: Tensor | None = None) -> d
             if p.grad is None:
                 continue
             for gamma in _gammas(optimizer, group, p, scale):
+                at_bound = torch.empty_like(gamma)  # 0 and 1 as numbers: to count booleans takes three times as long
                 totals[0].append((1 - gamma).sum().float())
-                totals[1].append((gamma >= largest).sum().float())
-                totals[2].append((gamma <= smallest).sum().float())
+                totals[1].append(torch.ge(gamma, largest, out=at_bound).sum().float())
+                totals[2].append(torch.le(gamma, smallest, out=at_bound).sum().float())
                 count += gamma.numel()
     if count == 0:
         return None

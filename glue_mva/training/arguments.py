@@ -10,7 +10,7 @@ from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.config.schedule import Schedule
 from glue_mva.errors import UsageError
 
-CURVES_POINTS = 100
+CURVES_POINTS = 50
 """Points of the curves, at most, where `logging_steps` is `auto`."""
 BETWEEN_POINTS = 20
 """Updates between two points, at least, where `logging_steps` is `auto`: a point costs part of an update."""

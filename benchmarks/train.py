@@ -27,7 +27,7 @@ from common import add_out, make_parser, show
 
 from glue_mva.machine import cpu_name
 
-WARM_UP = 10
+WARM_UP = 5
 """Updates of a contender before its first round."""
 BATCH = {"rte": 16, "cola": 16, "sst2": 32}
 MEGABATCHES = {"rte": 38, "cola": 50, "sst2": 50}
@@ -268,6 +268,7 @@ def main() -> None:
     parser.add_argument("--tasks", default="rte,cola,sst2")
     parser.add_argument("--contenders", default=",".join((*PEERS, *OURS)))
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores to use")
+    parser.add_argument("--setting", help="only this one, as processes x threads: 1x2 or 2x1 on two cores")
     parser.add_argument("--updates", type=int, default=40, help="updates of ours in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--whole", type=int, default=150, help="updates of the whole processes; 0: none")
@@ -278,7 +279,8 @@ def main() -> None:
     names = options.contenders.split(",")
     say = clocked()
 
-    settings = ((1, options.threads), (options.threads, 1)) if options.threads > 1 else ((1, 1),)
+    settings = [(1, options.threads), (options.threads, 1)] if options.threads > 1 else [(1, 1)]
+    settings = [found for found in settings if options.setting in (None, f"{found[0]}x{found[1]}")]
     peers, ours = ([name for name in names if name in kind] for kind in (PEERS, OURS))
     lines = [
         f"Model {options.model}, max length 128, {cpu_name()}, torch {version('torch')}; "

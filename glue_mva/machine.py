@@ -1,8 +1,14 @@
 """The CPU of this machine, as the system describes it. Importing this loads nothing but the standard library."""
 
 import functools
+import os
 import platform
 from pathlib import Path
+
+from glue_mva.errors import UsageError
+
+LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+"""Environment variables by which `accelerate launch` and `torchrun` tell a process its place; all three, or none."""
 
 
 @functools.cache
@@ -26,3 +32,20 @@ def available_cores() -> int:
     import joblib  # scikit-learn's; knows of affinity and of cgroup quotas
 
     return joblib.cpu_count()
+
+
+def process_place() -> tuple[int, int]:
+    """(number of this process, number of processes) of a run, as its launcher has set them; (0, 1) without one.
+
+    Raises:
+        UsageError: some of the variables are set and others are not, or one is no number: nothing was launched, and the
+            batch would be divided among processes that are not there.
+    """
+    found = {name: os.environ[name] for name in LAUNCHERS if name in os.environ}
+    if not found:
+        return 0, 1
+    if len(found) < len(LAUNCHERS) or not all(value.isdecimal() for value in found.values()):
+        shown = ", ".join(f"{name}={value}" for name, value in found.items())
+        raise UsageError(f"the environment has {shown}, but a launcher sets {', '.join(LAUNCHERS)}: unset it, or start "
+                         "with accelerate launch")  # fmt: skip
+    return int(found["RANK"]), int(found["WORLD_SIZE"])

@@ -4,14 +4,17 @@ The model that writes a record reads it too, so that what comes from elsewhere i
 describes every key.
 """
 
+import contextlib
+import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from glue_mva.config.identity import identity, optimizer_source, run_id
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.config.run import describe
 from glue_mva.config.schedule import Schedule
@@ -33,6 +36,9 @@ LONGEST_RECORD = 100 * 2**20
 Status = Literal["ok", "diverged", "failed"]
 FINISHED = ("ok", "diverged")
 """States in which a result stands: such a run is not made again."""
+
+CONSTANT = "did not learn: constant predictions"
+"""Warning of a run whose last evaluation gave every example the same answer."""
 
 Metrics = Mapping[str, Mapping[str, float | None]]
 """split -> metric -> value, a fraction (not x 100); `None` where it was not a number."""
@@ -99,6 +105,18 @@ class ModelInfo(Part):
     """Of a local folder's files, or the commit on the Hub."""
 
 
+class CheckResult(Part):
+    """Verdict on a fast path that a run asked for."""
+
+    ok: bool
+    """Whether it was taken; the plain path ran where not."""
+    difference: float | None = None
+    """From the plain path, relative: the one closest to what is allowed; `None` where the path raised, or it was
+    infinite."""
+    detail: str = ""
+    """What is wrong with it."""
+
+
 class Execution(Part):
     """How a run was carried out. Times are of this process; of a resumed run, since it was resumed."""
 
@@ -134,7 +152,12 @@ class Execution(Part):
     resumed_from_step: Natural | None
     """Update of the checkpoint that the run went on from."""
     peak_memory_bytes: Natural | None
-    """Most memory allocated on the GPU; on a CPU the peak resident size of the process."""
+    """Most memory allocated on the GPU; on a CPU the peak resident size of the process, where this run is its first."""
+    weight_decay: Literal["class", "trainer", "own"] | None = None
+    """Who decays: the optimizer's class, decoupled; the trainer, decoupled, for a class that couples decay or has none;
+    or the class by a rule of its own. `None` where nothing decays."""
+    checks: dict[str, CheckResult] = Field(default_factory=dict)
+    """Name of a fast path that the run asked for -> the verdict on it."""
 
 
 class RunRecord(Part):
@@ -166,6 +189,10 @@ class RunRecord(Part):
     """Package versions, Python, platform, commit."""
     error: str | None = None
     """What went wrong, for `diverged` and `failed`."""
+    warnings: list[str] = Field(default_factory=list)
+    """What makes the score mean less than it seems to."""
+    optimizer_source: str | None = None
+    """Digest of the source of an optimizer that is not of the registry, or `name==version` of its package."""
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     """UTC time at which the record was made, ISO 8601."""
 
@@ -247,6 +274,25 @@ def lacking(record: RunRecord, folder: Path, *, predict_test: bool, save_model: 
     without_model = save_model and not (folder / MODEL_FOLDER).is_dir()
     missing = (without_test, "predict_test"), (without_model, "save_model")
     return [name for is_missing, name in missing if is_missing and record.status == "ok"]
+
+
+def of_other_source(output: Path, configs: Iterable[ResolvedConfig]) -> dict[str, str]:
+    """run_id -> run_id of a finished run in a folder of runs that differs in the source of its optimizer alone."""
+    own = [config for config in configs if optimizer_source(config.optim) is not None]
+    wanted = {_but_for_source(config): run_id(config) for config in own}
+    names = {f"{name.rpartition('-')[0]}-*" for name in wanted.values()} if output.is_dir() else set()
+    found = {}
+    for folder in sorted({folder for name in names for folder in output.glob(name)}):
+        with contextlib.suppress(RecordError, UsageError):
+            record = read_record(folder)
+            new = wanted.get(_but_for_source(record.config))
+            if new is not None and record.is_finished and new != record.run_id:
+                found[new] = record.run_id
+    return found
+
+
+def _but_for_source(config: ResolvedConfig) -> str:
+    return json.dumps({**identity(config), "optimizer_source": None}, sort_keys=True)
 
 
 def write_predictions(arrays: "dict[str, np.ndarray]", folder: Path) -> Path:

@@ -2,6 +2,7 @@
 function, so that `--help` answers at once."""
 
 import sys
+from pathlib import Path
 
 import typer
 
@@ -44,6 +45,8 @@ app.add_typer(simulate_app, name="simulate")
 
 def main() -> None:
     """Entry point of `glue-mva` and `python -m glue_mva`: a user's error becomes one line and exit code 2."""
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:  # as with python -m: an optimizer may lie here
+        sys.path.append(str(Path.cwd()))
     try:
         app()
     except UsageError as error:

@@ -70,6 +70,8 @@ def show_result(console: Console, record: RunRecord, config: ResolvedConfig) -> 
         str(Path(config.output) / record.run_id / RECORD_FILE),
     )
     console.print(table)
+    for warning in record.warnings:
+        console.print(f"warning: {warning}", highlight=False)
     console.print(f"score: {task.headline} x 100 at the best epoch{_paper_score(record)}", highlight=False)
     if execution.examples_per_second is not None:
         console.print(

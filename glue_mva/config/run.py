@@ -1,6 +1,8 @@
 """`RunConfig`: every input of one run, checked. Imports no torch."""
 
+import json
 import math
+import sys
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -76,6 +78,8 @@ def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
         else:
             text = repr(found["input"])
             shown[key] = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+            if isinstance(found["input"], str) and _is_number(found["input"]):
+                shown[key] += ": write the number without quotes"
             problems[key].append(found["msg"][0].lower() + found["msg"][1:])
     said = [f"{key}: {' or '.join(words)}, got {shown[key]}" if key in shown else "; ".join(words)
             for key, words in problems.items()]  # fmt: skip
@@ -186,6 +190,9 @@ class RunConfig(Config):
     def _path_of_class(cls, value: Any) -> Any:
         if isinstance(value, type) and "<locals>" in value.__qualname__:
             raise ValueError(f"optim: {value.__qualname__} is made inside a function; it must be importable")
+        if isinstance(value, type) and not hasattr(sys.modules.get(value.__module__), "__file__"):
+            raise ValueError(f"optim: {value.__qualname__} lies in no file, which would tell its versions apart; write "
+                             "it into a module")  # fmt: skip
         return f"{value.__module__}:{value.__qualname__}" if isinstance(value, type) else value
 
     @field_validator("optim")
@@ -234,7 +241,16 @@ def plain(value: Any, place: str) -> Any:
         raise ValueError(f"{place}: a {type(value).__name__} is no value for an optimizer, got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{place}: must be a finite number, got {value}")
+    if isinstance(value, str) and _is_number(value):
+        raise ValueError(f"{place}: {value!r} is a text; write the number without quotes")
     return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -273,8 +289,12 @@ def parse_assignments(assignments: list[str], option: str = "--set") -> dict[str
 
 
 def toml_or_text(text: str) -> Any:
-    """A value as TOML, or the words themselves where they are none."""
+    """A value as TOML, else a list, table or null as JSON, else the words themselves."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:
-        return text.strip()
+        words = text.strip()
+    try:
+        return json.loads(words) if words[:1] in ("{", "[") or words == "null" else words
+    except json.JSONDecodeError:
+        return words

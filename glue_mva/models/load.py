@@ -1,8 +1,9 @@
 """Tokenizer and sequence classifier of a run, from the Hub or a folder."""
 
-import logging
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import (
@@ -20,8 +21,6 @@ from glue_mva.data import hub
 from glue_mva.errors import UsageError
 from glue_mva.tasks import Task, get_task
 
-log = logging.getLogger(__name__)
-
 DROPOUT_ATTRIBUTES = {
     "hidden_dropout": ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout"),
     "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
@@ -29,8 +28,34 @@ DROPOUT_ATTRIBUTES = {
 }
 """Field of `RunConfig` -> the names that model families give to it in their configurations."""
 
+_LAYER = re.compile(r"(^|\.)layers?\.\d+\.")
+
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
 """Families whose position ids start at `pad_token_id + 1`; in others, at 0."""
+
+
+def from_pretrained(kind: Any, name: str, what: str = "model", **options: Any) -> Any:
+    """`kind.from_pretrained` of a Hub name or folder, without running code that comes with it.
+
+    Args:
+        kind: one of transformers' `Auto` classes.
+        what: is loaded, for the message.
+
+    Raises:
+        UsageError: it is not there or broken, or the Hub is out of reach.
+    """
+    source, local_only = locate(name)
+    try:
+        # False, not the default: that asks on the terminal whether to run code which comes with a model
+        return kind.from_pretrained(source, local_files_only=local_only, trust_remote_code=False, **options)
+    except Exception as error:  # transformers raises many kinds for what is missing or broken
+        raise UsageError(f"cannot load {what} {name!r}: {reason_of(error, local_only)}") from None
+
+
+def load_classifier(name: str, config: PretrainedConfig) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """(sequence classifier in float32, transformers' account of what its weights had)."""
+    return from_pretrained(AutoModelForSequenceClassification, name, config=config, dtype=torch.float32,
+                           use_safetensors=True, output_loading_info=True)  # fmt: skip
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
@@ -39,29 +64,29 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     Raises:
         UsageError: no tokenizer there, or the Hub is out of reach.
     """
-    source, local_only = locate(model)
-    try:
-        return AutoTokenizer.from_pretrained(source, local_files_only=local_only, trust_remote_code=False)
-    except Exception as error:  # transformers raises many kinds for a missing or broken tokenizer
-        raise UsageError(f"cannot load a tokenizer from {model!r}: {reason_of(error, local_only)}") from None
+    tokenizer = from_pretrained(AutoTokenizer, model, "the tokenizer of model")
+    names = sorted({*type(tokenizer).vocab_files_names.values(), "tokenizer.json"})
+    folder = Path(locate(model)[0])
+    # transformers makes one of special tokens alone, to which every word is unknown
+    if len(tokenizer) <= len(tokenizer.all_special_ids) or (
+        folder.is_dir() and not any((folder / name).is_file() for name in names)
+    ):
+        raise UsageError(f"model {model!r} has no tokenizer: looked for {', '.join(names)}")
+    return tokenizer
 
 
 def load_model(config: ResolvedConfig) -> PreTrainedModel:
     """The classifier with the head that the task needs, in float32; a new head is drawn from torch's global seed.
 
     Raises:
-        UsageError: no weights in safetensors format, an unsupported architecture, a head of another size, or the Hub is
-            out of reach.
+        UsageError: no weights in safetensors format, an unsupported architecture, a head of another size, weights of
+            other layers than the config's, or the Hub is out of reach.
     """
     task = get_task(config.task)
-    source, local_only = locate(config.model)
+    source = locate(config.model)[0]
     if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
         raise UsageError(f"model folder {config.model!r} has no weights: looked for model.safetensors")
-    try:
-        # False, not the default: that asks on the terminal whether to run code which comes with a model
-        model_config = AutoConfig.from_pretrained(source, local_files_only=local_only, trust_remote_code=False)
-    except Exception as error:  # as for the tokenizer
-        raise UsageError(f"cannot load model {config.model!r}: {reason_of(error, local_only)}") from None
+    model_config = from_pretrained(AutoConfig, config.model)
     if not isinstance(model_config, PretrainedConfig) or type(model_config) not in (
         AutoModelForSequenceClassification._model_mapping
     ):
@@ -79,14 +104,19 @@ def load_model(config: ResolvedConfig) -> PreTrainedModel:
     _set_labels(model_config, task)
     for field, names in DROPOUT_ATTRIBUTES.items():
         _set_dropout(model_config, names, getattr(config, field))
-    try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            source, config=model_config, dtype=torch.float32, use_safetensors=True, local_files_only=local_only,
-            trust_remote_code=False,
-        )  # fmt: skip
-    except Exception as error:  # as for the tokenizer
-        raise UsageError(f"cannot load model {config.model!r}: {reason_of(error, local_only)}") from None
+    model, found = load_classifier(config.model, model_config)
+    prefix = f"{model.base_model_prefix}."
+    missing = [key for key in found["missing_keys"] if key.startswith(prefix) and ".pooler." not in key]
+    more = [key for key in found["unexpected_keys"] if _LAYER.search(key)]
+    for what, keys in (("lack", missing), ("have layers that its config does not name:", more)):
+        if keys:
+            raise UsageError(f"model {config.model!r}: the weights {what} {_listed(keys)}; they are not this config's")
     return model
+
+
+def _listed(keys: Iterable[str]) -> str:
+    first, *rest = sorted(keys)
+    return first + (f" and {len(rest)} more" if rest else "")
 
 
 def longest_input(model: PreTrainedModel, max_length: int) -> int:
@@ -131,11 +161,12 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     """Refuse a tokenizer that makes tokens the model has no embedding for.
 
     Raises:
-        UsageError: more tokens than embeddings.
+        UsageError: a token past the last embedding.
     """
     embeddings = model.get_input_embeddings().weight.shape[0]  # type: ignore[index]
-    if len(tokenizer) > embeddings:
-        raise UsageError(f"the tokenizer has {len(tokenizer)} tokens but the model {embeddings} embeddings")
+    last = max(tokenizer.get_vocab().values())
+    if last >= embeddings:
+        raise UsageError(f"the tokenizer has tokens up to {last} where the model has {embeddings} embeddings")
 
 
 def locate(model: str) -> tuple[str, bool]:

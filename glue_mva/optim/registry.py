@@ -1,11 +1,13 @@
 """Which optimizers there are, what they take, and their constants for fine-tuning. Imports no torch."""
 
 import importlib
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from glue_mva.errors import UsageError, nearest
+from glue_mva.optim.source import note_import
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -36,11 +38,25 @@ class OptimizerSpec:
     """Pattern of the names of the matrices that it is made for; Adam takes all others. Empty: it takes everything."""
     implementation: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments that make it fast and leave its result alone."""
+    decay: Literal["class", "own", "measured"] = "class"
+    """Weight decay: decoupled by the class; by a rule of its own that is neither; or to be seen (`optim.decay`)."""
 
     @property
     def cls(self) -> "type[Optimizer]":
-        """The class; importing it imports torch."""
-        return import_object(self.path)
+        """The class; importing it imports torch.
+
+        Raises:
+            UsageError: it cannot be imported, is not there, is no optimizer, or its source has changed since.
+        """
+        found = import_class(self.path)
+        if not self.is_known:
+            note_import(self.path)
+        return found
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is of the registry."""
+        return self.name in OPTIMIZERS
 
 
 _MAXVA = ("beta1", "beta2_min", "beta2_max", "eps", "amsgrad")
@@ -62,7 +78,7 @@ _SPECS = (
     OptimizerSpec("lamadam", "LaMAdam", "glue_mva.optim.lamadam:LaMAdam", _MAXVA, {**_MAXVA_GLUE, "eps": 1e-15}),
     # Rivals. Those with betas and eps of Adam's kind get the paper's values for Adam, so that they differ in the rule.
     OptimizerSpec("sgd", "SGD", "torch.optim:SGD", ("momentum", "dampening", "nesterov"), {"momentum": 0.9},
-                  "momentum as usual; lr untuned: search it", {"lr": 1e-2, "weight_decay": 0.0}),
+                  "momentum as usual; lr untuned: search it", {"lr": 1e-2, "weight_decay": 0.0}, decay="measured"),
     OptimizerSpec("nadam", "NAdam", "torch.optim:NAdam", ("betas", "eps", "momentum_decay"), _ADAM,
                   "the paper's for Adam", implementation={"decoupled_weight_decay": True}),
     OptimizerSpec("radam", "RAdam", "torch.optim:RAdam", ("betas", "eps"), _ADAM,
@@ -82,7 +98,7 @@ _SPECS = (
     OptimizerSpec("adabelief", "AdaBelief", "pytorch_optimizer:AdaBelief", ("betas", "eps", "rectify"),
                   {"betas": (0.9, 0.98), "eps": 1e-16}, "the paper's betas for Adam; eps of Zhuang et al. 2020"),
     OptimizerSpec("lamb", "LAMB", "pytorch_optimizer:Lamb", ("betas", "eps"), {"betas": (0.9, 0.999), "eps": 1e-6},
-                  "You et al. 2020; lr untuned: search it", {"lr": 5e-4}),
+                  "You et al. 2020; lr untuned: search it", {"lr": 5e-4}, decay="own"),
     OptimizerSpec("soap", "SOAP", "pytorch_optimizer:SOAP", ("betas", "eps", "precondition_frequency",
                   "max_precondition_dim"), {"betas": (0.95, 0.95), "precondition_frequency": 10},
                   "Vyas et al. 2024"),
@@ -90,10 +106,10 @@ _SPECS = (
                   "bias_correction", "safeguard_warmup"),
                   {"betas": (0.9, 0.999), "bias_correction": True, "safeguard_warmup": True},
                   "Mishchenko and Defazio 2023: it finds the step size itself",
-                  {"lr": 1.0, "lr_scheduler": "cosine"}),
+                  {"lr": 1.0, "lr_scheduler": "cosine"}, decay="own"),
     OptimizerSpec("schedulefree", "Schedule-free AdamW", "schedulefree:AdamWScheduleFree", ("betas", "eps", "r"),
                   {"betas": (0.9, 0.98), "eps": 1e-6}, "Defazio et al. 2024: no decay of the lr",
-                  {"lr_scheduler": "constant_with_warmup"}),
+                  {"lr_scheduler": "constant_with_warmup"}, decay="own"),
 )  # fmt: skip
 OPTIMIZERS: dict[str, OptimizerSpec] = {spec.name: spec for spec in _SPECS}
 """name -> optimizer: the rows of the paper's Table 3 in their order, then rivals."""
@@ -101,20 +117,33 @@ OPTIMIZERS: dict[str, OptimizerSpec] = {spec.name: spec for spec in _SPECS}
 ALIASES = {"adamw": "adam"}
 
 
-def import_object(path: str) -> Any:
-    """The object that `pkg.module:Name` names.
+RIVALS = ("pytorch_optimizer", "schedulefree")
+"""Packages of the extra `rivals`."""
+
+
+def import_class(path: str) -> "type[Optimizer]":
+    """The class that `pkg.module:Class` names.
 
     Raises:
-        UsageError: the module cannot be imported or lacks the name.
+        UsageError: the module cannot be imported or lacks the name, or what it names is no class of an optimizer.
     """
-    module_name, _, attribute = path.partition(":")
+    import torch
+
+    module, _, name = path.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
-        extra = "; pip install 'glue-mva[rivals]'" if module_name in ("pytorch_optimizer", "schedulefree") else ""
-        raise UsageError(f"cannot import {module_name!r} of optimizer {path!r}: {error}{extra}") from error
+        found: Any = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # whatever somebody else's module does
+        hint = "; pip install 'glue-mva[rivals]'" if module in RIVALS else ""
+        said = (str(error).strip() or "no message").splitlines()[0]
+        kind = "" if isinstance(error, ImportError) else f"it raises {type(error).__name__}: "
+        raise UsageError(f"cannot import {module!r} of optimizer {path!r}: {kind}{said}{hint}") from error
+    try:
+        found = operator.attrgetter(name)(found)
     except AttributeError:
-        raise UsageError(f"module {module_name!r} has no class {attribute!r} (optimizer {path!r})") from None
+        raise UsageError(f"module {module!r} has no class {name!r} (optimizer {path!r})") from None
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise UsageError(f"{path!r} is no optimizer: not a class derived from torch.optim.Optimizer")
+    return found
 
 
 def get_optimizer(name: str) -> OptimizerSpec:
@@ -123,11 +152,16 @@ def get_optimizer(name: str) -> OptimizerSpec:
     Raises:
         UsageError: no such optimizer; names the nearest.
     """
-    if ":" in name:
-        return OptimizerSpec(name, name.rpartition(":")[2], name, ())
+    module, colon, attribute = name.partition(":")
+    if colon:
+        if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+            raise UsageError(f"optimizer {name!r}: write it as pkg.module:Class, the names of a module and a class")
+        return OptimizerSpec(name, attribute, name, (), decay="measured")
     key = name.lower().replace("-", "").replace("_", "")
     key = ALIASES.get(key, key)
     if key not in OPTIMIZERS:
-        hint = nearest(key, [*OPTIMIZERS, *ALIASES])
+        module, _, attribute = name.rpartition(".")
+        is_path = module and all(part.isidentifier() for part in name.split("."))
+        hint = f"; did you mean {f'{module}:{attribute}'!r}?" if is_path else nearest(key, [*OPTIMIZERS, *ALIASES])
         raise UsageError(f"unknown optimizer {name!r}{hint}; any other class goes as pkg.module:Class")
     return OPTIMIZERS[key]

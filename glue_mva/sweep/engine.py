@@ -6,6 +6,7 @@ placement, warm workers, their recycling, and retries after the death of a worke
 
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,12 @@ def _enter(folder: str, threads: int) -> None:
     """Paths of a config mean what they mean to the sweep: relative to its working directory."""
     import torch
 
+    from glue_mva.training.contexts import keep_freed_memory
+
     os.chdir(folder)
+    if folder not in sys.path:  # as on the sweep's side: optimizers may lie in modules there
+        sys.path.append(folder)
+    keep_freed_memory()
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 

@@ -1,14 +1,16 @@
 """Run what is missing of a sweep: read what is there, start the longest missing run, look at what has ended, repeat."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
+from glue_mva.record import of_other_source
 from glue_mva.sweep import store
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.engine import Engine
@@ -111,6 +113,9 @@ def launch(
             pending[run_id] = replace(pending[run_id], config=pending[run_id].config.replace(force=True))
         if progress.untested:
             observer.note(f"{untested_in_words(progress)}: made again", important=True)
+        older = of_other_source(output, [run.config for run in pending.values()])
+        for row, number in Counter(pending[run_id].row for run_id in older).items():
+            observer.note(f"{row}: {number} runs were made by another version of it, and are run anew", important=True)
         if pending:
             progress.speed = estimate_speed(sweep)
             engine = make_engine()
@@ -123,14 +128,16 @@ def launch(
 
 
 def _prepare(table: Cells, pending: dict[str, SweepRun], engine: Engine, observer: Observer) -> None:
-    """Tokenize each task once, and refuse what cannot work, before the first run starts."""
+    """Tokenize each task once, build the optimizer of each row once for the model, and refuse what cannot work, before
+    the first run starts."""
     observer.note("preparing the data and checking the model")
-    configs: dict[tuple[str, float, str, bool], ResolvedConfig] = {}
+    configs: dict[tuple[Any, ...], ResolvedConfig] = {}
     for run in pending.values():
         for config in (run.config, table[run.task, run.row].any_config):
-            foreign = config.optim if ":" in config.optim else ""  # may not be importable
-            configs.setdefault((run.task, config.holdout_fraction, foreign, config.predict_test), config)
-    if problems := list(dict.fromkeys(engine.prepare(list(configs.values())))):
+            configs.setdefault(("data", run.task, config.holdout_fraction, config.predict_test), config)
+            configs.setdefault(("optimizer", config.optim, repr(config.optim_args)), config)
+    different = list({id(config): config for config in configs.values()}.values())
+    if problems := list(dict.fromkeys(engine.prepare(different))):
         raise UsageError("; ".join(problems))
 
 

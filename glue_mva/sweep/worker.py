@@ -12,9 +12,9 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
+from glue_mva.config import identity
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
-from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import LOCK_FILE, RecordError, read_record
 from glue_mva.sweep.protocol import Outcome
 from glue_mva.sweep.store import LOG_FILE, PREPARE_LOG_FILE, write_failure
@@ -42,6 +42,8 @@ def execute(config: ResolvedConfig, run_id: str) -> Finished:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _wait_for_previous_owner(folder)
+        if identity.run_id(config) != run_id:
+            raise UsageError("data, model or optimizer changed since the sweep was started; start it again")
         with _output_to(folder / LOG_FILE):
             from glue_mva.training.runner import run
 
@@ -83,7 +85,6 @@ def prepare(config: ResolvedConfig) -> str | None:
 
     try:
         with _output_to(Path(config.output) / PREPARE_LOG_FILE):
-            get_optimizer(config.optim).cls  # noqa: B018 - imports it
             prepare_run(config)
     except UsageError as error:
         return str(error)

@@ -1,7 +1,7 @@
 """`ResolvedConfig` -> Hugging Face's `TrainingArguments`."""
 
 import math
-import os
+from typing import Any
 
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
@@ -9,6 +9,7 @@ from transformers.integrations import get_available_reporting_integrations
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.config.schedule import Schedule
 from glue_mva.errors import UsageError
+from glue_mva.machine import process_place
 
 CURVES_POINTS = 50
 """Points of the curves, at most, where `logging_steps` is `auto`."""
@@ -20,9 +21,9 @@ def device_batch_size(config: ResolvedConfig) -> int:
     """Rows of a forward pass: the batch divided among processes and accumulation steps.
 
     Raises:
-        UsageError: it cannot be divided.
+        UsageError: it cannot be divided, or the environment names processes that nothing has started.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = process_place()[1]
     batch, accumulation = config.train_batch_size, config.gradient_accumulation_steps
     if batch % (processes * accumulation):
         raise UsageError(
@@ -30,6 +31,11 @@ def device_batch_size(config: ResolvedConfig) -> int:
             "gradient_accumulation_steps"
         )
     return batch // (processes * accumulation)
+
+
+def optimizer_arguments(config: ResolvedConfig) -> dict[str, Any]:
+    """Keyword arguments of the optimizer, with those that say how it is carried out."""
+    return config.optim_args | ({"fused": True} if config.fused else {})
 
 
 def reporters(config: ResolvedConfig) -> list[str]:
@@ -49,8 +55,9 @@ def training_arguments(
     config: ResolvedConfig, plan: Schedule, output: str, precision: str, device: str
 ) -> TrainingArguments:
     """Hugging Face's arguments for a run."""
+    # Without curves, too, the loss is looked at: divergence is seen, and checkpoints are written, at logged updates.
     fewest = min(max(BETWEEN_POINTS, math.ceil(plan.max_steps / CURVES_POINTS)), max(1, plan.max_steps))
-    every = fewest if config.logging_steps == "auto" else config.logging_steps
+    every = fewest if config.logging_steps == "auto" else config.logging_steps or fewest
     arguments = TrainingArguments(
         output_dir=output,
         learning_rate=config.lr,
@@ -64,8 +71,8 @@ def training_arguments(
         eval_strategy="epoch",
         save_strategy="no",
         save_total_limit=2,
-        logging_strategy="steps" if every else "no",
-        logging_steps=max(1, every),
+        logging_strategy="steps",
+        logging_steps=every,
         logging_nan_inf_filter=False,
         report_to=[name for name in reporters(config) if name != "tensorboard"],
         seed=config.seed,
@@ -77,5 +84,6 @@ def training_arguments(
         disable_tqdm=True,
         dataloader_pin_memory=device == "cuda",
     )
+    arguments.mixed_precision = precision.replace("fp32", "no")  # not what ACCELERATE_MIXED_PRECISION says
     arguments._n_gpu = min(arguments.n_gpu, 1)  # never DataParallel: it would multiply the batch
     return arguments

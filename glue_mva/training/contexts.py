@@ -11,7 +11,10 @@ from filelock import FileLock, Timeout
 from transformers.utils import logging
 
 from glue_mva.errors import UsageError
+from glue_mva.machine import process_place
+from glue_mva.models.memory import reuse_freed_memory
 from glue_mva.record import LOCK_FILE
+from glue_mva.training.environment import device_type
 
 
 def check_output(folder: Path) -> None:
@@ -24,7 +27,7 @@ def check_output(folder: Path) -> None:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run's folder, so that two processes never write one record; freed by the system after a kill."""
-    if int(os.environ.get("RANK", "0")) > 0:
+    if process_place()[0] > 0:
         yield
         return
     try:
@@ -54,6 +57,13 @@ def quiet_libraries() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         datasets.enable_progress_bars()
         logging.enable_progress_bar()
+
+
+def keep_freed_memory() -> None:
+    """On a CPU, keep freed memory for the next step of training (`models.memory`). Holds for the whole process, so it
+    is for programs that make runs and nothing else."""
+    if device_type() == "cpu":
+        reuse_freed_memory()
 
 
 @contextlib.contextmanager

@@ -69,17 +69,25 @@ def describe_model(name: str, model: PreTrainedModel) -> ModelInfo:
     )
 
 
-def reset_peak_memory(device: str) -> None:
+_runs = 0
+"""How many runs this process has begun."""
+
+
+def begin_measuring_memory(device: str) -> None:
+    """Called at the start of a run's training."""
+    global _runs
+    _runs += 1
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
 
 
-def peak_memory(device: str) -> int:
-    """Bytes: most memory allocated on the GPU during the run, or the process's peak resident size on a CPU."""
+def peak_memory(device: str) -> int | None:
+    """Bytes: most memory allocated on the GPU during the run. On a CPU the process's peak resident size, of its first
+    run only: the system keeps one peak per process, and freed memory is kept for the next run."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak if _runs == 1 else None
 
 
 def kernel_of(optimizer: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from transformers import TrainerCallback
 
-from glue_mva.config.identity import run_id
+from glue_mva.config.identity import optimizer_source, run_id
 from glue_mva.errors import UsageError
 from glue_mva.models.fine_tuned import SETTINGS
 from glue_mva.record import MODEL_FOLDER, PREDICTIONS_FILE, RunRecord
@@ -73,6 +73,8 @@ def make_again(
     config = record.config.replace(output=str(output), save_model=True, predict_test=False, resume=True, force=False,
                             report_to="none", **moved)  # fmt: skip
     if run_id(config) != record.run_id:
+        if record.optimizer_source != optimizer_source(config.optim):
+            raise UsageError(f"run {record.run_id} cannot be made again: {config.optim} is not what it was")
         raise UsageError(f"run {record.run_id} cannot be made again: model {config.model!r} or data {config.data!r} is "
                          "not what it was; say where they lie now with --model and --data")  # fmt: skip
     again = run(config, callbacks)

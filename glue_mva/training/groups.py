@@ -1,14 +1,20 @@
-"""Parameter groups: by weight decay, by depth (layer-wise learning rates), and by the optimizer that takes them."""
+"""The optimizer of a run: its parameter groups by weight decay and depth, its arguments, and who decays the weights."""
 
+import inspect
+import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from glue_mva.optim.registry import OPTIMIZERS
+from glue_mva.errors import UsageError
+from glue_mva.optim.decay import DecoupledDecay, Rule, rule_of, switches
+from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.optim.routed import RoutedOptimizer
+
+log = logging.getLogger(__name__)
 
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
 Named = list[tuple[str, nn.Parameter]]
@@ -47,23 +53,83 @@ def parameter_groups(
     ]  # fmt: skip
 
 
-def build_optimizer(
-    cls: Callable[..., Optimizer], arguments: dict[str, Any], scope: str, model: nn.Module, **of_groups: Any
-) -> Optimizer:
-    """An optimizer for all parameters of a model; where it is made for matrices only, Adam takes what is left.
+class OptimizerMaker:
+    """Makes the optimizer of a run.
 
     Args:
-        arguments: keyword arguments of the class.
-        scope: `OptimizerSpec.scope`.
-        of_groups: `lr`, `layer_decay`, `weight_decay` and `decayed`, as `parameter_groups` takes them.
+        optim: name of the registry, `pkg.module:Class`, or a class.
+        optim_args: its keyword arguments; they go over the registry's constants.
+
+    Raises:
+        UsageError: no such optimizer, or one whose step needs a closure.
     """
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    if not scope:
-        return cls(parameter_groups(named, **of_groups), **arguments)
-    inside = {name for name, p in named if p.ndim == 2 and re.search(scope, name)}
-    adam = OPTIMIZERS["adam"]
-    parts: list[tuple[Callable[..., Optimizer], dict[str, Any], Named]] = [
-        (cls, arguments, [(name, p) for name, p in named if name in inside]),
-        (adam.cls, {**adam.implementation, **adam.constants}, [(name, p) for name, p in named if name not in inside]),
-    ]
-    return RoutedOptimizer([make(parameter_groups(part, **of_groups), **given) for make, given, part in parts if part])
+
+    def __init__(self, optim: str | type[Optimizer], optim_args: Mapping[str, Any]) -> None:
+        spec = get_optimizer(optim) if isinstance(optim, str) else None
+        self.cls: type[Optimizer] = spec.cls if spec is not None else optim  # type: ignore[assignment]
+        self.label = spec.label if spec is not None else self.cls.__name__
+        self.scope = spec.scope if spec is not None else ""
+        self.decay = spec.decay if spec is not None else "measured"
+        given = {**spec.implementation, **spec.constants} if spec is not None else {}
+        self.arguments = {**(switches(self.cls) if self.decay == "measured" else {}), **given, **optim_args}
+        closure = inspect.signature(self.cls.step).parameters.get("closure")
+        if closure is not None and closure.default is inspect.Parameter.empty:
+            raise UsageError(f"{self.label}: its step needs a closure that computes the loss again; not supported")
+
+    def build(self, model: nn.Module, **of_groups: Any) -> Optimizer:
+        """An optimizer for all parameters of a model; where it is made for matrices only, Adam takes what is left.
+
+        Args:
+            of_groups: `lr`, `layer_decay`, `weight_decay` and `decayed`, as `parameter_groups` takes them.
+
+        Raises:
+            UsageError: the class refuses its arguments or these parameters.
+        """
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        if not self.scope:
+            return self._made(parameter_groups(named, **of_groups))
+        inside = {name for name, p in named if p.ndim == 2 and re.search(self.scope, name)}
+        adam = OPTIMIZERS["adam"]
+        own, rest = ([item for item in named if (item[0] in inside) == wanted] for wanted in (True, False))
+        make_adam: Callable[..., Optimizer] = adam.cls
+        parts = [self._made(parameter_groups(own, **of_groups))] if own else []
+        others = make_adam(parameter_groups(rest, **of_groups), **{**adam.implementation, **adam.constants})
+        return RoutedOptimizer([*parts, others])
+
+    def _made(self, groups: list[dict[str, Any]]) -> Optimizer:
+        arguments = {"lr": groups[0]["lr"], **self.arguments}
+        try:
+            return self.cls(groups, **arguments)
+        except UsageError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever somebody else's class does
+            said = (str(error).strip() or "no message").splitlines()[0]
+            given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+            raise UsageError(f"{self.label} cannot be built with {given}: {type(error).__name__}: {said}") from error
+
+    def settle_decay(self, optimizer: Optimizer) -> Rule | None:
+        """See to it that the weight decay of an optimizer that `build` made is decoupled.
+
+        Returns:
+            Who decays; `None` where nothing does.
+
+        Raises:
+            Exception: what the class's step raises.
+        """
+        if not any(group.get("weight_decay") for group in optimizer.param_groups):
+            return None
+        if self.decay != "measured":
+            return self.decay
+        rule = rule_of(self._made, _smallest(optimizer))
+        if rule == "trainer":
+            DecoupledDecay(optimizer)
+            log.warning("%s has no decoupled weight decay; the trainer applies it", self.label)
+        if rule == "own":
+            log.warning("%s decays weights by a rule of its own, neither decoupled nor L2", self.label)
+        return rule
+
+
+def _smallest(optimizer: Optimizer) -> list[nn.Parameter]:
+    """The smallest parameter of each number of dimensions."""
+    params = sorted((p for group in optimizer.param_groups for p in group["params"]), key=nn.Parameter.numel)
+    return list({p.ndim: p for p in reversed(params)}.values())

@@ -1,8 +1,13 @@
 """The model card of a fine-tuned model: what it is, its score, and the command that made it."""
 
+import json
+import shlex
 from pathlib import Path
+from typing import Any
 
-from glue_mva.config.resolve import ResolvedConfig
+from glue_mva.config.identity import EXECUTION_FIELDS
+from glue_mva.config.resolve import resolve
+from glue_mva.config.run import RunConfig
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import RunRecord
 from glue_mva.tasks import get_task
@@ -59,16 +64,17 @@ def write_model_card(record: RunRecord, folder: Path) -> Path:
 
 
 def command_line(record: RunRecord) -> str:
-    """The command that repeats a run, with every value that was given."""
+    """The command that repeats a run: the values that were given, and every other that its recipe does not give."""
     config = record.config
-    words = ["glue-mva run", f"--task {config.task}", f"--optim {config.optim}", f"--model {config.model}"]
-    words += [f"--data {config.data}", f"--recipe {config.recipe}", f"--seed {config.seed}"]
-    given = [key for key, origin in config.sources.items() if origin == "given"]
-    words += [f"--set {key}={_value(config, key)}" for key in given]
-    return " ".join(words)
-
-
-def _value(config: ResolvedConfig, key: str) -> object:
-    table, _, name = key.rpartition(".")
-    value = config.optim_args[name] if table else getattr(config, key)
-    return str(value).lower() if isinstance(value, bool) else value
+    words: dict[str, Any] = {"task": config.task, "optim": config.optim, "model": config.model, "data": config.data,
+             "recipe": config.recipe}  # fmt: skip
+    usual = resolve(RunConfig(**words, num_train_epochs=config.num_train_epochs, seed=config.seed))
+    given = {key for key, origin in config.sources.items() if origin == "given"} | {"seed", "num_train_epochs"}
+    names = [name for name in RunConfig.model_fields if name not in {*words, *EXECUTION_FIELDS, "optim_args"}]
+    values = {name: getattr(config, name) for name in names
+              if name in given or getattr(config, name) != getattr(usual, name)}  # fmt: skip
+    values |= {f"optim_args.{key}": value for key, value in config.optim_args.items()
+               if f"optim_args.{key}" in given or usual.optim_args.get(key, ...) != value}  # fmt: skip
+    options = [word for name, value in words.items() for word in (f"--{name}", value)]
+    settings = [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    return shlex.join(["glue-mva", "run", *options, *settings])

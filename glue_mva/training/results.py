@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from glue_mva.checks import Verdict
 from glue_mva.data.load import TaskData
-from glue_mva.record import Evaluation, Metrics
+from glue_mva.record import CheckResult, Evaluation, Metrics
+from glue_mva.tasks import Task
 from glue_mva.training import metrics
 
 CURVES = ("step", "epoch", "loss", "learning_rate", "step_size", "beta_mean", "beta_at_min", "beta_at_max")
@@ -65,6 +67,25 @@ def majority(data: TaskData) -> Metrics:
         name: metrics.majority(data.task.name, labels, np.asarray(split["label"]))
         for name, split in data.evaluation.items()
     }
+
+
+def is_constant(outputs: np.ndarray, task: Task) -> bool:
+    """Whether every example got the same answer: one class, or targets within a thousandth of their range.
+
+    Args:
+        outputs: logits (rows, classes), or predicted targets (rows,) on the original scale.
+    """
+    if len(outputs) < 2:
+        return False
+    if task.is_regression:
+        return bool(np.ptp(outputs) <= 1e-3 * (task.label_range[1] - task.label_range[0]))
+    return bool(np.ptp(outputs.argmax(axis=1)) == 0)
+
+
+def check_result(verdict: Verdict) -> CheckResult:
+    """A verdict as a record keeps it."""
+    difference = None if verdict.difference is None else finite(verdict.difference)
+    return CheckResult(ok=verdict.ok, difference=difference, detail=verdict.detail)
 
 
 def load_predictions(folder: Path, step: int, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,9 @@
 """`run(RunConfig) -> RunRecord`: fine-tune one encoder on one task, once, and store the result."""
 
+import logging
 import shutil
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
-from glue_mva import paper
-from glue_mva.config.identity import run_id
+from glue_mva import checks, paper
+from glue_mva.config.identity import optimizer_source, run_id
 from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.config.schedule import schedule
@@ -20,6 +21,7 @@ from glue_mva.errors import UsageError
 from glue_mva.models.vocabulary import CompactVocabulary, can_compact
 from glue_mva.optim.diagnostics import state_bytes
 from glue_mva.record import (
+    CONSTANT,
     MODEL_FOLDER,
     RECORD_FILE,
     Evaluation,
@@ -28,12 +30,13 @@ from glue_mva.record import (
     RecordError,
     RunRecord,
     lacking,
+    of_other_source,
     read_record,
     write_predictions,
     write_record,
 )
 from glue_mva.training import environment, results
-from glue_mva.training.arguments import reporters, training_arguments
+from glue_mva.training.arguments import optimizer_arguments, reporters, training_arguments
 from glue_mva.training.callbacks import (
     KeepBest,
     StopEarly,
@@ -49,6 +52,8 @@ from glue_mva.training.kept import keep, restore
 from glue_mva.training.model_card import write_model_card
 from glue_mva.training.prepare import Prepared, collator, prepare
 from glue_mva.training.trainer import GlueTrainer
+
+log = logging.getLogger(__name__)
 
 
 def finished_record(config: ResolvedConfig) -> RunRecord | None:
@@ -88,11 +93,13 @@ def run(config: RunConfig, callbacks: Sequence[TrainerCallback] = ()) -> RunReco
         return record
     folder = Path(resolved.output) / run_id(resolved)
     check_output(folder)
-    with quiet_libraries(), deterministic():
+    for older in of_other_source(folder.parent, [resolved]).values():
+        log.warning("%s was made by another version of %s: run anew", older, resolved.optim)
+    with quiet_libraries(), deterministic(), checks.collected() as asked:
         prepared = prepare(resolved)
         with locked(folder):
             try:
-                return _Run(resolved, folder, prepared).execute(callbacks)
+                return _Run(resolved, folder, prepared, asked).execute(callbacks)
             finally:
                 if resolved.compile:  # compiled code and graphs of this model are of no use to the next run
                     torch.compiler.reset()
@@ -101,8 +108,14 @@ def run(config: RunConfig, callbacks: Sequence[TrainerCallback] = ()) -> RunReco
 class _Run:
     """One run in the making."""
 
-    def __init__(self, config: ResolvedConfig, folder: Path, prepared: Prepared) -> None:
+    def __init__(
+        self, config: ResolvedConfig, folder: Path, prepared: Prepared, asked: Mapping[str, checks.Verdict]
+    ) -> None:
         self.config = config
+        self.asked = asked
+        """Verdicts on the fast paths that were asked for so far."""
+        self.is_constant = False
+        """Whether the last evaluation's outputs were all alike."""
         self.folder = folder
         self.work = folder / "work"
         self.evaluations = self.work / "evaluations"
@@ -118,6 +131,7 @@ class _Run:
             "data": prepared.data.info,
             "model": environment.describe_model(config.model, prepared.model),
             "environment": environment.describe(),
+            "optimizer_source": optimizer_source(config.optim),
         }
         """What the record holds however training ends."""
         self.vocabulary = self._compact_vocabulary()
@@ -144,7 +158,7 @@ class _Run:
             shutil.rmtree(self.work, ignore_errors=True)
         divergence = StopOnDivergence()
         trainer.add_callback(divergence)
-        environment.reset_peak_memory(self.prepared.device)
+        environment.begin_measuring_memory(self.prepared.device)
         try:
             trained = self._train(trainer, checkpoint)
             result = self._result(trainer, divergence)
@@ -173,11 +187,11 @@ class _Run:
             compute_metrics=self._compute_metrics,
             callbacks=[TimedCheckpoint(config.checkpoint_minutes), *callbacks],
             optim=config.optim,
-            optim_args=config.optim_args | ({"fused": True} if config.fused else {}),
+            optim_args=optimizer_arguments(config),
             lr_schedule=self.schedule,
             layer_decay=config.layer_decay,
             decay_all_parameters=config.decay_all_parameters,
-            log_dynamics=arguments.logging_strategy == "steps",
+            log_dynamics=config.logging_steps != 0,
             evaluation_folder=self.evaluations,
         )
         trainer.remove_callback(PrinterCallback)
@@ -194,6 +208,7 @@ class _Run:
 
     def _compute_metrics(self, prediction: Any) -> dict[str, float]:
         outputs, labels = self._original_scale(prediction.predictions), self._original_scale(prediction.label_ids)
+        self.is_constant = results.is_constant(outputs, self.task)
         if not self.task.is_regression and (labels < 0).all():
             return {}  # a test set without labels
         return GlueMetric(self.task.name).from_outputs(outputs, labels)
@@ -245,6 +260,8 @@ class _Run:
             max_length=prepared.max_length,
             resumed_from_step=checkpoint_step(checkpoint) if checkpoint else None,
             peak_memory_bytes=environment.peak_memory(prepared.device),
+            weight_decay=trainer.decayed_by,
+            checks={name: results.check_result(verdict) for name, verdict in sorted(self.asked.items())},
             **trained,
         )
 
@@ -263,8 +280,11 @@ class _Run:
         elif labelled:
             best = results.best_evaluation(scores)
             result |= {"best_epoch": best, "score": _score(scores[best]), "last_score": _score(scores[-1])}
-        result |= {"epochs": epochs, "majority": results.majority(self.prepared.data)}
-        return result | {"curves": results.curves(history)}
+        warnings = [*self.prepared.warnings]
+        if result["status"] == "ok" and self.is_constant and self.config.num_train_epochs:
+            warnings.append(CONSTANT)
+        result |= {"epochs": epochs, "majority": results.majority(self.prepared.data), "warnings": warnings}
+        return result | {"curves": results.curves(history) if self.config.logging_steps != 0 else {}}
 
     def _predictions(self, record: RunRecord) -> dict[str, np.ndarray]:
         """Outputs of the best and the last epoch, as `write_predictions` takes them; none without an evaluation."""

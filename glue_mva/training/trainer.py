@@ -1,6 +1,5 @@
 """`GlueTrainer`: a Hugging Face Trainer with any optimizer, the recipe's schedule, and curves of what it does."""
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from transformers import Trainer
 from transformers.optimization import get_scheduler
 
 from glue_mva.config.schedule import Schedule
+from glue_mva.errors import UsageError
 from glue_mva.files import atomic_write
+from glue_mva.optim.decay import Rule
 from glue_mva.optim.dynamics import StepProbe
-from glue_mva.optim.registry import get_optimizer
 from glue_mva.training.callbacks import Stopwatch
-from glue_mva.training.groups import build_optimizer
+from glue_mva.training.groups import OptimizerMaker
 
 
 class GlueTrainer(Trainer):
@@ -25,7 +25,8 @@ class GlueTrainer(Trainer):
 
     Works like `transformers.Trainer`; the learning rate and weight decay are those of `TrainingArguments`. The loss is
     computed in float32 and averaged over the rows of an update, however they are divided among devices and
-    accumulation steps.
+    accumulation steps, unless a `compute_loss_func` is given. Weight decay is decoupled, whatever the class makes of it
+    (`optim.decay`).
 
     Args:
         optim: name of the registry (`glue-mva optimizers` lists them), `pkg.module:Class`, or a class.
@@ -39,7 +40,7 @@ class GlueTrainer(Trainer):
         evaluation_folder: write the predictions of every evaluation there, as `<step>-<split>.npz`.
 
     Raises:
-        UsageError: no such optimizer.
+        UsageError: no such optimizer, or one that refuses its arguments or the model's parameters.
     """
 
     def __init__(
@@ -54,12 +55,10 @@ class GlueTrainer(Trainer):
         evaluation_folder: Path | None = None,
         **kwargs: Any,
     ) -> None:
-        if isinstance(optim, str):
-            spec = get_optimizer(optim)
-            cls, arguments = spec.cls, {**spec.implementation, **spec.constants, **(optim_args or {})}
-            self.scope = spec.scope
-        else:
-            cls, arguments, self.scope = optim, dict(optim_args or {}), ""
+        if kwargs.get("optimizer_cls_and_kwargs") is not None:
+            raise UsageError("GlueTrainer takes a class as optim and its arguments as optim_args, not as "
+                             "optimizer_cls_and_kwargs")  # fmt: skip
+        self._maker = OptimizerMaker(optim, optim_args or {})
         self.lr_schedule = lr_schedule
         self.layer_decay = layer_decay
         self.decay_all_parameters = decay_all_parameters
@@ -67,10 +66,9 @@ class GlueTrainer(Trainer):
         self.evaluation_folder = evaluation_folder
         self.eval_seconds = 0.0
         self._probe: StepProbe | None = None
-        super().__init__(*args, **{**kwargs, "compute_loss_func": mean_loss})
-        keywords = {"lr": self.args.learning_rate, **arguments}
-        self.optimizer_cls_and_kwargs = (cls, keywords)
-        self._build_optimizer = functools.partial(build_optimizer, cls, keywords, self.scope)
+        self.decayed_by: Rule | None = None
+        """Who decays the weights; known when the optimizer is there."""
+        super().__init__(*args, **{**kwargs, "compute_loss_func": kwargs.get("compute_loss_func") or mean_loss})
         self.model_accepts_loss_kwargs = False  # the loss is ours, whatever the model's forward would accept
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
@@ -80,11 +78,12 @@ class GlueTrainer(Trainer):
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         network = model or self.model
-        if (self.layer_decay != 1 or self.scope) and self.optimizer is None and network is not None:
-            self.optimizer = self._build_optimizer(
+        if self.optimizer is None and network is not None:
+            self.optimizer = self._maker.build(
                 network, lr=self.args.learning_rate, layer_decay=self.layer_decay, weight_decay=self.args.weight_decay,
                 decayed=set(self.get_decay_parameter_names(network)),
             )  # fmt: skip
+            self.decayed_by = self._maker.settle_decay(self.optimizer)
         optimizer = super().create_optimizer(model)
         if self.log_dynamics and self._probe is None:
             self._probe = StepProbe(optimizer, self._next_step_is_logged)

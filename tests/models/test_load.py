@@ -1,13 +1,18 @@
-"""Loading a classifier: what the config asks for arrives in the modules of every family."""
+"""Loading a classifier: what the config asks for arrives in the modules of every family, and what does not fit is
+refused."""
 
+import json
 import re
+import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from glue_mva import RunConfig
+from glue_mva import RunConfig, UsageError
 from glue_mva.config.resolve import resolve
-from glue_mva.models.load import load_model
+from glue_mva.models.load import check_vocabulary, load_model, load_tokenizer
 from tests.tiny import CONFIGS
 
 ATTENTION = re.compile(r"(attention\.dropout|self\.dropout|attention_dropout|attn\.out_drop)$")
@@ -26,3 +31,34 @@ def test_dropout_reaches_every_module(family, tiny_models):
             found[place if name.startswith(model.base_model_prefix + ".") else "head"].add(module.p)
     assert found == {"head": {0.0}, "attention": {0.2}, "hidden": {0.3}}
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def edited(source: str, folder: Path, **config: Any) -> str:
+    """A copy of a model with other values in its config."""
+    shutil.copytree(source, folder)
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | config))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"), [(3, "the weights lack bert.encoder.layer.2"), (1, "layers that its config does not name")]
+)
+def test_weights_of_other_layers_are_refused(layers, words, tiny_models, tmp_path):
+    model = edited(tiny_models["bert"], tmp_path / "model", num_hidden_layers=layers)
+    with pytest.raises(UsageError, match=words):
+        load_model(resolve(RunConfig(task="rte", optim="adam", model=model)))
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tiny_models, tmp_path):
+    model = edited(tiny_models["bert"], tmp_path / "model")
+    for name in ("tokenizer.json", "vocab.txt"):
+        (tmp_path / "model" / name).unlink(missing_ok=True)
+    with pytest.raises(UsageError, match="has no tokenizer: looked for"):
+        load_tokenizer(model)
+
+
+def test_a_tokenizer_past_the_embeddings_is_refused(tiny_models):
+    model = load_model(resolve(RunConfig(task="rte", optim="adam", model=tiny_models["roberta"])))
+    with pytest.raises(UsageError, match="tokens up to 30521 where the model has"):
+        check_vocabulary(model, load_tokenizer(tiny_models["bert"]))

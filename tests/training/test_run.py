@@ -233,7 +233,8 @@ def test_the_effective_batch_does_not_depend_on_accumulation(glue, tiny_models, 
 @pytest.mark.parametrize(
     "values, words",
     [
-        ({"model": "EMPTY"}, "no weights"),
+        ({"model": "EMPTY"}, "has no tokenizer"),
+        ({"model": "NO WEIGHTS"}, "no weights"),
         ({"model": "./nowhere"}, "not there"),
         ({"model": "someone/unknown"}, "--model FOLDER or --demo"),
         ({"precision": "fp16"}, "fp16 needs a CUDA GPU"),
@@ -247,8 +248,10 @@ def test_bad_input_is_refused_before_anything_is_written(values, words, glue, ti
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     shutil.copy(Path(tiny_models["bert"]) / "config.json", tmp_path / "empty")
+    shutil.copytree(tiny_models["bert"], tmp_path / "no weights", ignore=shutil.ignore_patterns("*.safetensors"))
     names = {
         "EMPTY": str(tmp_path / "empty"),
+        "NO WEIGHTS": str(tmp_path / "no weights"),
         "FILE/below": str(tmp_path / "file" / "x"),
         "ALBERT": tiny_models["albert"],
     }

@@ -1,6 +1,7 @@
 """GLUE files in their official layout, and files with one thing wrong."""
 
 import shutil
+import socket
 import threading
 from pathlib import Path
 
@@ -133,6 +134,20 @@ def test_demo_data_are_small_and_qnli_only():
 def test_the_hub_out_of_reach_names_the_ways_out():
     with pytest.raises(UsageError, match=r"--data DIR .* or --demo"):
         load_task(resolve(RunConfig(task="rte", optim="adam")))
+
+
+def test_nothing_is_asked_of_a_hub_that_does_not_answer(monkeypatch):
+    """Why `datasets.config` is set for the while: `load_dataset` has no argument for it, and waits for minutes where
+    the network swallows what it asks."""
+    asked = []
+    monkeypatch.setattr(data.datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(data.hub, "reachable", lambda: False)
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: asked.append(address) or self.close())
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: asked.append(host) or [])
+    with pytest.raises(UsageError, match="the Hub cannot be reached"):
+        load_task(resolve(RunConfig(task="rte", optim="adam")))
+    assert asked == []
+    assert data.datasets.config.HF_HUB_OFFLINE is False
 
 
 def test_subsets_are_the_same_rows_for_every_seed(glue):

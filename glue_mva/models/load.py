@@ -1,12 +1,17 @@
 """Tokenizer and sequence classifier of a run, from the Hub or a folder."""
 
+import importlib.util
+import os
 import re
+import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -87,9 +92,7 @@ def load_model(config: ResolvedConfig) -> PreTrainedModel:
     if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
         raise UsageError(f"model folder {config.model!r} has no weights: looked for model.safetensors")
     model_config = from_pretrained(AutoConfig, config.model)
-    if not isinstance(model_config, PretrainedConfig) or type(model_config) not in (
-        AutoModelForSequenceClassification._model_mapping
-    ):
+    if type(model_config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise UsageError(
             f"model {config.model!r} ({model_config.model_type}) has no sequence classifier in transformers"
         )
@@ -140,17 +143,11 @@ def compile_encoder(model: PreTrainedModel, device: str, *, cuda_graphs: bool) -
     Raises:
         UsageError: a family whose layers are not kept where BERT's are, or no compiler for this device.
     """
-    from torch._inductor.cpp_builder import get_cpp_compiler  # takes a second, which few runs need
-    from torch._inductor.exc import InvalidCxxCompiler
-    from torch.utils._triton import has_triton
-
-    if device == "cuda" and not has_triton():
+    if device == "cuda" and importlib.util.find_spec("triton") is None:
         raise UsageError("compile = true on a GPU needs the package triton; install it, or leave compile off")
-    if device == "cpu":
-        try:
-            get_cpp_compiler()
-        except InvalidCxxCompiler:
-            raise UsageError("compile = true on a CPU needs a C++ compiler (g++, or CXX=...); leave it off") from None
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")  # torch.compile's choice
+    if device == "cpu" and shutil.which(compiler) is None:
+        raise UsageError(f"compile = true on a CPU needs a C++ compiler ({compiler} is not there); leave it off")
     layers = next((m for name, m in model.base_model.named_children() if name in ("encoder", "transformer")), None)
     if layers is None:
         raise UsageError(f"compile: the layers of a {model.config.model_type} model were not found; leave it off")

@@ -60,6 +60,37 @@ def test_packed_training_is_padded_training(family, layers, tiny_models):
         assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+@pytest.mark.parametrize("layers", [None, torch.bfloat16], ids=["torch", "compiled"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_bfloat16_is_as_near_to_float32_as_padded_bfloat16(family, layers, tiny_models):
+    """Logits and gradients; the reference is padded, in float32, and in transformers' own attention."""
+    torch.manual_seed(0)
+    quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+    if family == "distilbert":
+        quiet = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_models[family], num_labels=2, **quiet).train()
+    packed = copy.deepcopy(model)
+    assert use_packing(packed, layers) == (layers is not None)
+    rows = rows_of(np.random.default_rng(0), LENGTHS, types=family in ("bert", "electra"))
+    batches = {"padded": padded(rows, model.config.pad_token_id), "packed": PackedCollator(packed)(rows)}
+    exact = logits_and_gradients(model, batches["padded"], bfloat16=False)
+    errors = {}
+    for name, m in (("padded", model), ("packed", packed)):
+        found = logits_and_gradients(m, batches[name], bfloat16=True)
+        errors[name] = [((x - y).norm() / y.norm()).item() for x, y in zip(found, exact, strict=True)]
+    print(family, layers, errors)
+    for ours, theirs in zip(errors["packed"], errors["padded"], strict=True):
+        assert 0 < ours < 1.5 * theirs
+
+
+def logits_and_gradients(model, batch, *, bfloat16):
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        out = model(**batch)
+    out.loss.backward()
+    return out.logits.detach().float(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
 def reference_attention(q, k, v, lengths, scale):
     out, start = torch.zeros_like(q), 0
     for n in lengths:

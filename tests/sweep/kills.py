@@ -46,7 +46,7 @@ def _listen_to_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def kill_driver_after(process: subprocess.Popen[str], runs: int, delay: float) -> None:
+def kill_driver_after(process: subprocess.Popen[str], runs: int, delay: float = 0.0) -> None:
     """Let a sweep finish so many runs, and `delay` seconds later kill its first process; returns when all is gone.
 
     Raises:
@@ -100,8 +100,9 @@ class Saboteur:
             del self.plan[due[0]]
 
     def _kill_worker(self) -> bool:
-        """False where no worker is at work at this moment: it is tried again at the next look."""
-        for process in psutil.process_iter():
+        """False where no worker is at work at this moment: it is tried again at the next look. Only workers of this
+        process's own cluster: others may be at work on the same machine."""
+        for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 if process.name().startswith(WORKER[:15]) and process.cmdline()[:1] == [WORKER]:
                     process.kill()

@@ -59,6 +59,7 @@ def test_every_task_runs(task, glue, tiny_models, tmp_path):
     if task == "stsb":
         assert labels.max() > 1.5  # on the original scale
     assert not (tmp_path / record.run_id / "work").exists()
+    assert {"step", "loss", "lr", "step_size"} <= set(stored.curves)
     assert all(len(v) == len(stored.curves["step"]) > 0 for v in stored.curves.values())
 
 
@@ -86,7 +87,8 @@ def test_the_same_seed_gives_the_same_record_and_another_seed_another(glue, tiny
     assert result(records[0]) == result(records[1])
     assert records[0].curves["loss"] != records[2].curves["loss"]
     a, b = (np.load(tmp_path / name / records[0].run_id / "predictions.npz") for name in "ab")
-    assert set(a) == set(b) and all(np.array_equal(a[k], b[k]) for k in a)
+    assert {"validation/best", "validation/last", "validation/labels"} <= set(a) == set(b)
+    assert all(np.array_equal(a[k], b[k]) for k in a)
 
 
 def test_a_finished_run_is_not_run_again(glue, tiny_models, tmp_path):
@@ -351,6 +353,12 @@ def test_a_compiled_run_without_dropout_is_the_same_run(glue, tiny_models, tmp_p
     assert graphs.counts[1] == graphs.counts[-1]
     np.testing.assert_allclose(got.curves["loss"], expected.curves["loss"], rtol=1e-4)
     assert got.score == expected.score
+
+
+def test_compiling_without_a_compiler_is_refused(glue, tiny_models, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UsageError, match=r"needs a C\+\+ compiler \(no-such-compiler is not there\)"):
+        run(config_of("cola", glue, tiny_models["bert"], tmp_path, compile=True))
 
 
 def test_a_family_that_cannot_be_compiled_is_refused(glue, tiny_models, tmp_path):

@@ -98,6 +98,18 @@ def test_nothing_is_measured_between_logged_updates(parts, monkeypatch):
     assert len(calls) == 2
 
 
+def test_no_gradient_norm_is_computed_where_nothing_is_clipped(parts, monkeypatch):
+    """Why `_get_grad_norm` is overridden: the Trainer computes the norm at every update, to log it. Where it no longer
+    asks that method, this fails."""
+    trainer, plain = parts(steps=3), parts(cls=Trainer, steps=3)
+    for each, norms in ((trainer, 0), (plain, 3)):
+        calls = []
+        clip = each.accelerator.clip_grad_norm_
+        monkeypatch.setattr(each.accelerator, "clip_grad_norm_", lambda *a, c=clip, n=calls: (n.append(1), c(*a))[1])
+        each.train()
+        assert len(calls) == norms
+
+
 def test_the_schedule_may_end_after_training_does(parts):
     trainer = parts(steps=6, lr_schedule=Schedule(total_steps=12, warmup_steps=2, max_steps=6, steps_per_epoch=6))
     trainer.train()

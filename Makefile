@@ -5,19 +5,29 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test slow format docs dist lint-workflows clean
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
+.PHONY: demo examples test slow real format docs dist lint-workflows clean
 
 demo: .venv/installed
 	$(BIN)/glue-mva run --demo
+
+examples: .venv/installed
+	$(BIN)/python examples/image_classification.py --demo
+	$(BIN)/python examples/translation.py --demo
 
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 slow: .venv/installed
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
+
+real: .venv/installed
+	@test -d "$(GLUE_MVA_TEST_DATA)" || { echo "GLUE_MVA_TEST_DATA names no folder of the official GLUE files"; exit 1; }
+	$(PYTEST) tests/test_real_data.py
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

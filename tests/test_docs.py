@@ -1,52 +1,76 @@
 """What the docs say of the program is so: commands, files, lines of code, and the picture of the rooms."""
 
+import functools
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
 
 from glue_mva.cli import app
+from tests.pages import PAGES, ROOT, blocks, commands
 from tools.draw_rooms import PICTURE, draw
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CODE_OF_UPDATE = re.compile(r"\| `([^`]+)` \|$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
-def commands() -> list:
-    """Every `glue-mva ...` that stands in the docs or opens a sweep file, with the place where it stands."""
+def all_commands() -> list:
+    """Every command in the docs or at the head of a sweep file, with the place where it stands."""
     found = []
     for path in [*PAGES, *sorted((ROOT / "configs").glob("*.toml"))]:
         if path.name == "cli.md":  # generated from the commands themselves
             continue
-        blocks = code_blocks(path.read_text(encoding="utf-8")) if path.suffix == ".md" else path.read_text("utf-8")
-        for line in blocks.splitlines():
-            match = re.match(r"(?:#|[\w-]+\$)?\s*(?:cd \S+ && )?(glue-mva .*)", line)
-            if match and not re.search(r" \[-|\.\.\.", match[1]):  # a synopsis is no command
-                found.append(pytest.param(match[1].split("  ")[0].rstrip(" &"), id=f"{path.stem}: {match[1][:50]}"))
+        text = path.read_text(encoding="utf-8")
+        codes = [text] if path.suffix == ".toml" else [code for _, code in blocks(text)]
+        for line in [line for code in codes for line in commands(code)]:
+            found.append(pytest.param(line, id=f"{path.stem}: {line[:50]}"))
     return found
 
 
-def code_blocks(text: str) -> str:
-    """Fenced and indented code, joined."""
-    fenced = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return "\n".join(
-        [*fenced, *re.findall(r"^    (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)]
-    )
+ALL_COMMANDS = all_commands()
 
 
-@pytest.mark.parametrize("line", commands())
-def test_every_command_in_the_docs_is_one_that_the_program_takes(line: str, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize("line", [p for p in ALL_COMMANDS if "glue-mva " in p.values[0]])
+def test_every_command_in_the_docs_is_one_that_the_program_takes(line: str, monkeypatch):
     monkeypatch.chdir(ROOT)
-    _, *words = shlex.split(line.split(" #")[0])
+    words = shlex.split(line[line.index("glue-mva ") :])[1:]
     command = typer.main.get_command(app)
     while children := getattr(command, "commands", None):
         assert words and words[0] in children, f"no command {words[:1]} in {list(children)}"
         command = children[words.pop(0)]
     command.make_context(command.name, words)  # raises where an option is unknown or a value is refused
+
+
+@pytest.mark.parametrize("line", [p for p in ALL_COMMANDS if p.values[0].startswith("make ")])
+def test_every_target_in_the_docs_is_one_of_the_makefile(line: str):
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(line.split()[1:]) <= set(targets)
+
+
+@pytest.mark.parametrize("line", [p for p in ALL_COMMANDS if "python " in p.values[0]])
+def test_every_script_in_the_docs_is_there_and_takes_the_options(line: str):
+    script, *words = line[line.index("python ") :].split()[1:]
+    said = help_of(script)
+    assert [word for word in words if word.startswith("--") and word.split("=")[0] not in said] == []
+
+
+@functools.cache
+def help_of(script: str) -> str:
+    return subprocess.run(
+        [sys.executable, script, "--help"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.mark.parametrize("line", [p for p in ALL_COMMANDS if "pip install" in p.values[0]])
+def test_every_extra_in_the_docs_is_one_of_the_package(line: str):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = re.findall(r"(?:glue-mva|\.)\[([\w,]+)\]", line)
+    assert {extra for group in named for extra in group.split(",")} <= set(extras)
 
 
 def test_every_line_of_the_update_is_one_of_the_program():

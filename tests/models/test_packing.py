@@ -78,7 +78,6 @@ def test_packed_bfloat16_is_as_near_to_float32_as_padded_bfloat16(family, layers
     for name, m in (("padded", model), ("packed", packed)):
         found = logits_and_gradients(m, batches[name], bfloat16=True)
         errors[name] = [((x - y).norm() / y.norm()).item() for x, y in zip(found, exact, strict=True)]
-    print(family, layers, errors)
     for ours, theirs in zip(errors["packed"], errors["padded"], strict=True):
         assert 0 < ours < 1.5 * theirs
 

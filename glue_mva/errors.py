@@ -8,6 +8,11 @@ class UsageError(ValueError):
     """Bad input: the message is one line that names the value and the way out."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the closest known word, or the list of known words where none is close."""
     known = list(known)

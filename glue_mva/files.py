@@ -1,11 +1,37 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what the system says where they cannot be written."""
 
 import contextlib
+import errno
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+LONGEST_SHOWN = 100
+"""Characters of a bad value that a message repeats."""
+
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""What the system says where nothing more can be written, whoever tries."""
+
+
+def expanded(path: str) -> str:
+    """A path with its `~` written out, whether there is such a file or not.
+
+    Raises:
+        ValueError: the system takes no such path; one line.
+    """
+    try:
+        found = Path(path).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            os.lstat(found)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        shown = path if len(path) <= LONGEST_SHOWN else f"{path[:LONGEST_SHOWN]}..."
+        raise ValueError(f"{shown!r} is no path: {reason}") from None
+    return str(found)
 
 
 @contextlib.contextmanager
@@ -22,3 +48,35 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def storage_errors(folder: Path, size: int) -> Iterator[None]:
+    """Within it, whatever a library raises where there is no room becomes the `OSError` that the system gives.
+
+    safetensors and torch have errors of their own for a full disk. So the file system is asked for as much.
+
+    Args:
+        size: bytes that are to be written.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if (trouble := _no_room(folder, size)) is not None:
+            raise trouble from error
+        raise
+
+
+def _no_room(folder: Path, size: int) -> OSError | None:
+    try:
+        if not hasattr(os, "posix_fallocate"):
+            enough = shutil.disk_usage(folder).free >= size
+            return None if enough else OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            os.posix_fallocate(stream.fileno(), 0, max(1, size))
+    except OSError as error:
+        if error.errno in STORAGE_ERRORS:
+            return OSError(error.errno, os.strerror(error.errno), str(folder))
+    return None

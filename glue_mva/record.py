@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION: Final = 2
 RECORD_FILE = "record.json"
+FAILURE_FILE = "failure.json"
+"""Record of an attempt that failed where a finished record of the same run stands."""
 PREDICTIONS_FILE = "predictions.npz"
 MODEL_FOLDER = "model"
 LOCK_FILE = ".lock"
@@ -231,6 +233,8 @@ def write_record(record: RunRecord, folder: Path) -> Path:
     """
     with atomic_write(folder / RECORD_FILE) as stream:
         stream.write(record.to_json().encode())
+    if record.is_finished:
+        (folder / FAILURE_FILE).unlink(missing_ok=True)
     return folder / RECORD_FILE
 
 
@@ -260,6 +264,41 @@ def read_record(path: str | Path) -> RunRecord:
         raise RecordError(f"{path}: not a record: {'; '.join(describe(error, RunRecord)[:3])}") from None
     except (UsageError, ValueError) as error:
         raise RecordError(f"{path}: not a record: {error}") from None
+
+
+def read_own(folder: Path) -> RunRecord:
+    """Read the record in a run's folder, which bears the run's name.
+
+    Raises:
+        RecordError: as `read_record`, or it is the record of another run.
+    """
+    record = read_record(folder / RECORD_FILE)
+    if record.run_id != folder.name:
+        raise RecordError(f"{folder / RECORD_FILE}: is the record of run {record.run_id}")
+    return record
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a record that cannot be used, so that its run can be made again; returns the new name."""
+    path = folder / RECORD_FILE
+    number = next(n for n in range(1, 1000) if not path.with_suffix(f".unusable-{n}.json").exists())
+    return path.rename(path.with_suffix(f".unusable-{number}.json"))
+
+
+def write_failure(record: RunRecord, folder: Path) -> Path:
+    """Write the record of a failed run; where a result of the same run stands in the folder, beside it.
+
+    Raises:
+        OSError: as `write_record`.
+    """
+    try:
+        stands = read_own(folder).is_finished
+    except RecordError:
+        stands = False
+    path = folder / (FAILURE_FILE if stands else RECORD_FILE)
+    with atomic_write(path) as stream:
+        stream.write(record.to_json().encode())
+    return path
 
 
 class _Version(BaseModel):

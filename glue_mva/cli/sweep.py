@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from glue_mva.sweep.engine import Engine
 
 EXIT_INTERRUPTED = 130
-"""Stopped by Ctrl-C or a termination signal, as shells count it."""
+"""Stopped by Ctrl-C, SIGTERM or SIGHUP."""
 
 File = Annotated[str, typer.Argument(help="Sweep file, or the name of one that comes with the package.")]
 RUN_FIELDS = [name for name in RunConfig.model_fields if name not in (*SET_BY_SWEEP, *ALWAYS)]
@@ -109,7 +109,8 @@ def sweep(
 ) -> None:
     """Run what is missing of a sweep. Kill it and run it again: finished runs are never repeated.
 
-    Exit code 0: all done; 1: some runs failed, or no hyperparameters could be chosen; 2: refused, nothing started.
+    Exit code 0: all done; 1: some runs failed, or no hyperparameters could be chosen; 2: refused, nothing started; 130:
+    stopped by Ctrl-C, SIGTERM or SIGHUP.
     """
     from glue_mva.sweep.launch import launch
 
@@ -173,16 +174,23 @@ def _engine_maker(name: str, address: str | None, runs_per_gpu: int, threads: in
 
 @contextlib.contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """A polite kill (Slurm, a preempted machine) stops as cleanly as Ctrl-C."""
+    """A polite kill (Slurm, a preempted machine) and a closed terminal stop as cleanly as Ctrl-C, once; `nohup` keeps
+    its meaning."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
     def interrupt(number: int, frame: Any) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)  # a second one must not cut the clearing up short
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _command() -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from glue_mva import paper
 from glue_mva.errors import UsageError, nearest
+from glue_mva.files import LONGEST_SHOWN, expanded
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.tasks import get_task
 
@@ -27,9 +28,6 @@ Dropout = Probability | Literal["checkpoint"]
 LrScheduler = Literal["linear", "cosine", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"]
 """Shapes of the learning rate over the updates, by the names of transformers' `get_scheduler`."""
 LayerDecay = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-
-LONGEST_SHOWN = 100
-"""Characters of a bad value that a message repeats."""
 
 
 def execution(default: Any) -> Any:
@@ -185,6 +183,17 @@ class RunConfig(Config):
     def _known_task(cls, value: str) -> str:
         return get_task(value).name
 
+    @field_validator("output")
+    @classmethod
+    def _with_home(cls, value: str) -> str:
+        return expanded(value)
+
+    @field_validator("model", "data")
+    @classmethod
+    def _possible(cls, value: str) -> str:
+        expanded(value)  # refuses; kept as it was written
+        return value
+
     @field_validator("optim", mode="before")
     @classmethod
     def _path_of_class(cls, value: Any) -> Any:
@@ -263,7 +272,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of 5,000 digits, 1,000 levels deep
         raise UsageError(f"{path}: not a TOML file: {error}") from None
 
 
@@ -292,9 +301,9 @@ def toml_or_text(text: str) -> Any:
     """A value as TOML, else a list, table or null as JSON, else the words themselves."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         words = text.strip()
     try:
         return json.loads(words) if words[:1] in ("{", "[") or words == "null" else words
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return words

@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from glue_mva.config.identity import task_root
 from glue_mva.config.resolve import ResolvedConfig
-from glue_mva.data import hub, tsv
+from glue_mva.data import hub, saved, tsv
 from glue_mva.errors import UsageError
 from glue_mva.record import DataInfo
 from glue_mva.tasks import DEMO_TASK, Task, get_task, is_folder, test_sets
@@ -23,6 +23,9 @@ HUB_DATASET = "nyu-mll/glue"
 DEMO_FOLDER = Path(__file__).parent / "demo"
 SUBSET_SEED = 0
 """Seed with which `max_train_samples` and `max_eval_samples` draw rows: the same rows for every run."""
+
+SEPARATOR = "\x1f"
+"""Between two values in `digest_rows`."""
 
 
 @dataclass
@@ -50,7 +53,6 @@ def load_task(config: ResolvedConfig) -> TaskData:
     eval_splits = task.eval_splits or task.test_splits
     wanted = (("train",) if "train" in task.rows else ()) + eval_splits
     splits = _load(config.data, task, wanted)
-    _check_columns(task, splits, config.data)
 
     rows = {name: len(split) for name, split in splits.items()}
     official = {name: task.rows[name] for name in wanted}
@@ -85,13 +87,17 @@ def _load_test_sets(config: ResolvedConfig) -> dict[str, Dataset]:
     for name, (task, split) in test_sets(config.task).items():
         if config.data == "demo":
             raise UsageError("predict_test: the demo data have no test set; take --data DIR or the Hub")
-        rows = _load(config.data, get_task(task), (split,))
-        _check_columns(get_task(task), rows, config.data)
-        found[name] = rows[split]
+        found[name] = _load(config.data, get_task(task), (split,))[split]
     return found
 
 
 def _load(data: str, task: Task, wanted: tuple[str, ...]) -> dict[str, Dataset]:
+    """The splits of a source, with the task's columns and types."""
+    found = _load_as_is(data, task, wanted)
+    return {name: saved.checked(task, name, found[name], data) for name in wanted}
+
+
+def _load_as_is(data: str, task: Task, wanted: tuple[str, ...]) -> dict[str, Dataset]:
     if data == "hub":
         return _load_hub(task, wanted)
     if data == "demo":
@@ -129,10 +135,7 @@ def _load_folder(data: str, task: Task, wanted: tuple[str, ...]) -> dict[str, Da
         found = ", ".join(sorted(p.name for p in folder.iterdir() if p.is_dir())) or "no folders"
         raise UsageError(f"no data for {task.name} in {data!r}: looked for a folder {task.folder}, found {found}")
     if (root / "dataset_dict.json").is_file():
-        saved = datasets.load_from_disk(str(root))
-        if missing := [name for name in wanted if name not in saved]:
-            raise UsageError(f"{root}: no split {missing[0]!r} for {task.name}; found {', '.join(saved)}")
-        return {name: saved[name] for name in wanted}
+        return saved.read(task, root, wanted)
     splits = {}
     for name in wanted:
         path = root / tsv.file_of(task, name)
@@ -141,20 +144,6 @@ def _load_folder(data: str, task: Task, wanted: tuple[str, ...]) -> dict[str, Da
             raise UsageError(f"no {path.name} in {str(root)!r}; found {found}")
         splits[name] = Dataset.from_dict(tsv.read_split(task, path))
     return splits
-
-
-def _check_columns(task: Task, splits: dict[str, Dataset], source: str) -> None:
-    for name, split in splits.items():
-        if missing := [c for c in (*task.text, "label") if c not in split.column_names]:
-            raise UsageError(f"{source}, split {name}: no column {missing[0]!r}; found {', '.join(split.column_names)}")
-        if len(split) == 0:
-            raise UsageError(f"{source}, split {name}: no rows")
-        labels = np.asarray(split["label"], dtype=float)
-        low, high = task.label_range if task.is_regression else (0, task.num_labels - 1)
-        allowed_none = name.startswith("test") and bool((labels == -1).all())
-        if not allowed_none and not bool(((labels >= low) & (labels <= high)).all()):
-            bad = labels[~((labels >= low) & (labels <= high))][0]
-            raise UsageError(f"{source}, split {name}: label {bad:g} is outside {low:g}..{high:g}")
 
 
 def draw_rows(split: Dataset, limit: int) -> Dataset:
@@ -192,6 +181,8 @@ def digest_rows(splits: dict[str, Dataset]) -> str:
         digest.update(name.encode())
         for column in sorted(set(split.column_names) - {"idx"}):
             digest.update(column.encode())
-            values = split[column]
-            digest.update("\x1f".join(v if isinstance(v, str) else format(v, ".6g") for v in values).encode())
+            values = [v if isinstance(v, str) else format(v, ".6g") for v in split[column]]
+            digest.update(SEPARATOR.join(values).encode())
+            if any(SEPARATOR in value for value in values):  # else it says where each value ends
+                digest.update(repr([len(value) for value in values]).encode())
     return digest.hexdigest()[:16]

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from glue_mva.data.lines import fields_of, header_of, lines_of
 from glue_mva.errors import UsageError
 from glue_mva.tasks import Task
 
@@ -30,34 +31,27 @@ def read_split(task: Task, path: Path) -> dict[str, list[Any]]:
     none) and `idx` (row number).
 
     Raises:
-        UsageError: not UTF-8, a missing column, a row with a wrong number of columns, a label outside the task, a test
-            row out of order, or no rows; names file, line and what is wrong.
+        UsageError: unreadable, not UTF-8, a column missing or there twice, a row with a wrong number of columns,
+            a label outside the task, a test row out of order, or no rows; names file, line and what is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 at byte {error.start}") from None
-    lines = text.replace("\r\n", "\n").split("\n")
-    if lines and lines[-1] == "":
-        lines.pop()
+        lines = lines_of(str(path), path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
     headerless = task.name == "cola" and path.name != FILES["test"]
-    header = _COLA_COLUMNS if headerless else (lines[0].split("\t") if lines else [])
+    header = _COLA_COLUMNS if headerless else header_of(str(path), lines[0])
     wanted = ("sentence",) if task.name == "cola" else task.tsv_text
     position = {name: header.index(name) for name in (*wanted, task.tsv_label) if name in header}
     if missing := [name for name in wanted if name not in position]:
-        raise UsageError(
-            f"{path}: no column {missing[0]!r} in the header; found {', '.join(header) or 'an empty file'}"
-        )
+        raise UsageError(f"{path}: no column {missing[0]!r} in the header; found {', '.join(header)}")
     labelled = task.tsv_label in position
     if not labelled and not path.name.startswith(("test", "diagnostic")):
         raise UsageError(f"{path}: no label column {task.tsv_label!r} in the header; found {', '.join(header)}")
 
     numbered = not labelled and header[0] in _INDEX
     columns: dict[str, list[Any]] = {name: [] for name in (*task.text, "label")}
-    for number, line in enumerate(lines[0 if headerless else 1 :], start=1 if headerless else 2):
-        fields = line.split("\t")
-        if len(fields) != len(header):
-            raise UsageError(f"{path}, line {number}: {len(fields)} columns where {len(header)} belong")
+    skipped = 0 if headerless else 1
+    for number, fields in fields_of(str(path), lines[skipped:], len(header), 1 + skipped):
         row = len(columns["label"])
         if numbered and fields[0] != str(row):
             raise UsageError(f"{path}, line {number}: {header[0]} {fields[0]!r} where {row} belongs; test rows stay in "

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from glue_mva.data.lines import fields_of, header_of, lines_of
 from glue_mva.errors import UsageError
 from glue_mva.tasks import TASKS
 
@@ -75,14 +76,7 @@ def read_texts(source: str, content: bytes, kind: str, columns: Sequence[str] | 
     Raises:
         UsageError: not UTF-8, empty, malformed, an empty text, or no such column; names the line.
     """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{source}: not UTF-8 at byte {error.start}") from None
-    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-    if lines == [""]:
-        raise UsageError(f"{source}: empty")
-    rows, first = _READERS[kind](source, lines)
+    rows, first = _READERS[kind](source, lines_of(source, content))
     if not rows:
         raise UsageError(f"{source}: no rows below the header")
     names = _text_columns(source, list(rows[0]), columns)
@@ -104,20 +98,11 @@ def _read_plain(source: str, lines: list[str]) -> tuple[list[dict[str, Any]], in
 
 
 def _read_tsv(source: str, lines: list[str]) -> tuple[list[dict[str, Any]], int]:
-    header = lines[0].split("\t")
-    if twice := [name for name in header if header.count(name) > 1]:
-        raise UsageError(f"{source}: column {twice[0]!r} is there twice")
-    return _table(source, header, lines[1:], 2), 2
+    return _table(source, header_of(source, lines[0]), lines[1:], 2), 2
 
 
 def _table(source: str, names: list[str], lines: list[str], first: int) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(lines, start=first):
-        fields = line.split("\t")
-        if len(fields) != len(names):
-            raise UsageError(f"{source}, line {number}: {len(fields)} columns where {len(names)} belong")
-        rows.append(dict(zip(names, fields, strict=True)))
-    return rows
+    return [dict(zip(names, fields, strict=True)) for _, fields in fields_of(source, lines, len(names), first)]
 
 
 def _read_jsonl(source: str, lines: list[str]) -> tuple[list[dict[str, Any]], int]:

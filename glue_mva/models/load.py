@@ -23,7 +23,7 @@ from transformers import (
 from glue_mva.config.identity import model_path
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.data import hub
-from glue_mva.errors import UsageError
+from glue_mva.errors import UsageError, first_line
 from glue_mva.tasks import Task, get_task
 
 DROPOUT_ATTRIBUTES = {
@@ -184,7 +184,7 @@ def reason_of(error: Exception, local_only: bool) -> str:
     """What an error of transformers says, in one line."""
     if local_only and "cached" in str(error).lower():
         return "not on this machine, and the Hub cannot be reached; take --model FOLDER or --demo"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(error)
 
 
 def _set_labels(config: PretrainedConfig, task: Task) -> None:

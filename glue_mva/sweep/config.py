@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from glue_mva import paper
 from glue_mva.config.run import Config, NonNegative, Positive, RunConfig, Seed, read_toml
 from glue_mva.errors import UsageError, nearest
+from glue_mva.files import expanded
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.tasks import get_task
 
@@ -131,6 +132,11 @@ class SweepConfig(Config):
     run: dict[str, Any] = Field(default_factory=dict)
     """Fields of `RunConfig` that all runs share: model, data, recipe, limits."""
 
+    @field_validator("output")
+    @classmethod
+    def _with_home(cls, value: str) -> str:
+        return expanded(value)
+
     @field_validator("optimizers")
     @classmethod
     def _rows_fit_together(cls, entries: list[OptimizerEntry]) -> list[OptimizerEntry]:
@@ -179,7 +185,10 @@ def sweep_path(file: str | Path) -> Path:
     Raises:
         UsageError: neither a file nor a name; lists the names.
     """
-    path = Path(file)
+    try:
+        path = Path(expanded(str(file)))
+    except ValueError as error:
+        raise UsageError(f"sweep file {error}") from None
     if path.is_file():
         return path
     shipped = {p.stem: p for p in sorted(CONFIGS.glob("*.toml"))}
@@ -197,6 +206,8 @@ def load_sweep(file: str | Path, overrides: dict[str, Any] | None = None) -> Swe
     path = sweep_path(file)
     values = read_toml(path)
     for key, value in (overrides or {}).items():
+        if isinstance(value, dict) and not isinstance(values.get(key, {}), dict):
+            raise UsageError(f"{path}: {key} = {values[key]!r} has no keys, such as {next(iter(value))!r}")
         values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
     try:
         return SweepConfig(**values)

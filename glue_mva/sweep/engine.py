@@ -4,19 +4,23 @@ An engine starts what it is given and reports what has ended; which run is next 
 placement, warm workers, their recycling, and retries after the death of a worker or node are Ray's.
 """
 
+import contextlib
 import logging
 import os
+import signal
+import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from glue_mva.config.resolve import ResolvedConfig
-from glue_mva.errors import UsageError
+from glue_mva.errors import UsageError, first_line
 from glue_mva.machine import available_cores
 from glue_mva.sweep.protocol import Outcome
-from glue_mva.sweep.store import write_failure
+from glue_mva.sweep.store import write_failed
 from glue_mva.sweep.worker import Finished, execute, prepare
 
 RETRIES = 2
@@ -27,6 +31,10 @@ RUNS_PER_WORKER = 25
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Ray's shared memory; a sweep passes nothing but configs and outcomes through it."""
+
+
+CONNECT_SECONDS = 5
+"""How long a cluster's port may take to answer; Ray itself would wait for ever."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +91,15 @@ class RayEngine:
     """Runs as Ray tasks, on this machine (`address=None`) or on a running cluster.
 
     Raises:
-        UsageError: no cluster at the address.
+        UsageError: no cluster at the address, or no machine with as many cores as a run is to have.
     """
 
     def __init__(self, resources: Resources, address: str | None = None) -> None:
+        self._threads = resources.threads or 1
+        if address is None:
+            self._check_threads(available_cores())
+        else:
+            _check_address(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_task_oom_retries", "0")  # `launch` repeats those with smaller batches
         os.environ.setdefault("RAY_worker_niceness", "0")  # else a run is as slow as whatever else runs lets it be
@@ -97,18 +110,26 @@ class RayEngine:
         local: dict[str, Any] = {"include_dashboard": False, "num_cpus": available_cores(),
                                  "object_store_memory": OBJECT_STORE_BYTES}  # fmt: skip
         try:
-            # "local": with no address at all Ray would join a cluster that it finds here or in RAY_ADDRESS
-            ray.init(address or "local", log_to_driver=False, configure_logging=False, **({} if address else local))
+            with _handlers_kept():
+                # "local": with no address at all Ray would join a cluster that it finds here or in RAY_ADDRESS
+                ray.init(address or "local", log_to_driver=False, configure_logging=False, **({} if address else local))
+            self._check_threads(max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]))
+        except UsageError:
+            ray.shutdown()
+            raise
         except ConnectionError as error:
-            raise UsageError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
+            raise UsageError(f"no Ray cluster at {address!r}: {first_line(error)}") from None
         self._on_gpu = ray.cluster_resources().get("GPU", 0) > 0
         self._gpu_share = 1 / resources.runs_per_gpu if self._on_gpu else 0
-        self._threads = resources.threads or 1
         self._pending: dict[Any, tuple[ResolvedConfig, str]] = {}
         options = {"num_cpus": self._threads, "num_gpus": self._gpu_share, "max_retries": RETRIES,
                    "runtime_env": {"env_vars": worker_environment(self._threads)}}  # fmt: skip
         self._execute = ray.remote(max_calls=RUNS_PER_WORKER)(_execute_in_worker).options(**options)
         self._prepare = ray.remote(max_calls=RUNS_PER_WORKER)(_prepare_in_worker).options(**options)
+
+    def _check_threads(self, most: float) -> None:
+        if self._threads > most:
+            raise UsageError(f"threads_per_run {self._threads}: no machine here has more than {most:g} cores")
 
     def slots(self) -> int:
         found = self._ray.cluster_resources()
@@ -136,9 +157,9 @@ class RayEngine:
             return self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
             out_of_memory = isinstance(error, self._ray.exceptions.OutOfMemoryError)
-            message = f"{'host out of memory' if out_of_memory else 'the worker died'}: {_first_line(error)}"
+            message = f"{'host out of memory' if out_of_memory else 'the worker died'}: {first_line(error)}"
             try:
-                write_failure(config, run_id, message)
+                write_failed(config, run_id, message)
             except OSError:
                 return Finished(run_id, Outcome("failed", None, error=message), "storage")
             return Finished(run_id, Outcome("failed", None, error=message), "memory" if out_of_memory else "other")
@@ -148,6 +169,31 @@ class RayEngine:
             self._ray.cancel(reference, force=True)
         self._pending.clear()
         self._ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise `UsageError` where nothing listens."""
+    where = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    if where == "auto":
+        return  # Ray looks for one on this machine, and says at once where there is none
+    host, _, port = where.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UsageError(f"no Ray cluster at {where!r}: {first_line(error)}; give auto or HOST:PORT") from None
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Ray replaces the handler of SIGTERM by one that ends the process on the spot."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:  # that handler, while it was in place
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _execute_in_worker(config: ResolvedConfig, run_id: str, folder: str, threads: int) -> Finished:
@@ -182,7 +228,3 @@ def worker_environment(threads: int) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
     }
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
-from glue_mva.record import of_other_source
+from glue_mva.record import of_other_source, set_aside
 from glue_mva.sweep import store
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.engine import Engine
@@ -103,7 +103,7 @@ def launch(
     with store.only_sweep(output, wait=wait):
         progress, problems = read_progress(sweep)
         for run_id, problem in problems.items():
-            moved = store.set_aside(output, run_id)
+            moved = set_aside(output / run_id)
             observer.note(f"{problem}; set aside as {moved.name}, the run is made again", important=True)
         progress.failed.clear()  # tried again
         for run_id in progress.outcomes:

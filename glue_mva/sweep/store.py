@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
 from glue_mva.files import atomic_write
-from glue_mva.record import LOCK_FILE, RECORD_FILE, RecordError, RunRecord, read_record, write_record
+from glue_mva.record import LOCK_FILE, RECORD_FILE, RecordError, RunRecord, read_own, write_failure
 from glue_mva.sweep.protocol import Outcome
 
 LOG_FILE = "log.txt"
@@ -37,20 +37,10 @@ def read_outcomes(output: Path, run_ids: Iterable[str]) -> tuple[dict[str, Outco
         if run_id not in present or run_id in outcomes or not path.exists():
             continue
         try:
-            record = read_record(path)
-            if record.run_id != run_id:
-                raise RecordError(f"{path}: is the record of run {record.run_id}")
-            outcomes[run_id] = Outcome.of(record)
+            outcomes[run_id] = Outcome.of(read_own(output / run_id))
         except RecordError as error:
             problems[run_id] = str(error)
     return outcomes, problems
-
-
-def set_aside(output: Path, run_id: str) -> Path:
-    """Rename a record that cannot be used, so that its run is made again; returns the new name."""
-    path = output / run_id / RECORD_FILE
-    number = next(n for n in range(1, 1000) if not path.with_suffix(f".unusable-{n}.json").exists())
-    return path.rename(path.with_suffix(f".unusable-{number}.json"))
 
 
 def remove_work(output: Path, run_id: str) -> None:
@@ -58,10 +48,10 @@ def remove_work(output: Path, run_id: str) -> None:
     shutil.rmtree(output / run_id / "work", ignore_errors=True)
 
 
-def write_failure(config: ResolvedConfig, run_id: str, error: str) -> None:
+def write_failed(config: ResolvedConfig, run_id: str, error: str) -> None:
     """Write the record of a run that could not write its own."""
     record = RunRecord(run_id=run_id, status="failed", config=config, error=error)
-    write_record(record, Path(config.output) / run_id)
+    write_failure(record, Path(config.output) / run_id)
 
 
 def check_writable(output: Path) -> None:

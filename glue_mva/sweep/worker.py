@@ -1,7 +1,6 @@
 """What a worker does: make one run, and turn whatever happens into an outcome. Both engines share it."""
 
 import contextlib
-import errno
 import os
 import sys
 import traceback
@@ -15,14 +14,14 @@ from filelock import FileLock, Timeout
 from glue_mva.config import identity
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
-from glue_mva.record import LOCK_FILE, RecordError, read_record
+from glue_mva.files import STORAGE_ERRORS
+from glue_mva.record import LOCK_FILE, RecordError, read_own
 from glue_mva.sweep.protocol import Outcome
-from glue_mva.sweep.store import LOG_FILE, PREPARE_LOG_FILE, write_failure
+from glue_mva.sweep.store import LOG_FILE, PREPARE_LOG_FILE, write_failed
 
 Trouble = Literal["memory", "storage", "other"]
 """Why a run failed, as far as it decides what happens next."""
 
-STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 PREVIOUS_OWNER_SECONDS = 60
 """How long to wait for a dying process to let go of the run that is made again here."""
 
@@ -56,12 +55,12 @@ def _failure(config: ResolvedConfig, run_id: str, error: Exception) -> Finished:
     message = f"{type(error).__name__}: {error}".strip()
     trouble = trouble_of(error)
     try:
-        stored = read_record(Path(config.output) / run_id)
-        if stored.is_finished:  # the record stood already when something else went wrong
+        stored = read_own(Path(config.output) / run_id)
+        if stored.is_finished and not config.force:  # it stood already when something else went wrong
             return Finished(run_id, Outcome.of(stored))
     except RecordError:
         try:
-            write_failure(config, run_id, message)
+            write_failed(config, run_id, message)
         except OSError as second:
             trouble = trouble_of(second)
     return Finished(run_id, Outcome("failed", None, error=message), trouble)

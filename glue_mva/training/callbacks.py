@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from glue_mva.training.results import best_evaluation
 
@@ -35,6 +36,7 @@ class StopOnDivergence(TrainerCallback):
         if loss is not None and not math.isfinite(loss) and self.diverged_at is None:
             self.diverged_at = state.global_step
             control.should_training_stop = True
+            control.should_save = False  # a run resumed from here would find it out later than this one
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -47,8 +49,8 @@ class TimedCheckpoint(TrainerCallback):
     """Save a checkpoint at the first logged update after every `minutes`.
 
     Only there, because the loss that the Trainer sums up between two logged updates is no part of a checkpoint: so the
-    curves of a run that was cut off are those of one that was not. And not at the last update of an epoch, where the
-    evaluation is still to come: a resumed run would go on with the next epoch and never make it.
+    curves of a run that was cut off are those of one that was not. And not at the last update of an epoch or of the
+    run, where the evaluation is still to come: a resumed run would make one update more, and never that evaluation.
     """
 
     def __init__(self, minutes: float) -> None:
@@ -56,8 +58,8 @@ class TimedCheckpoint(TrainerCallback):
         self.watch = Stopwatch()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        ends_epoch = float(state.epoch or 0.0).is_integer()
-        if control.should_log and not ends_epoch and _agreed(self.watch.seconds >= 60 * self.minutes):
+        is_last = control.should_training_stop or float(state.epoch or 0.0).is_integer()
+        if control.should_log and not is_last and _agreed(self.watch.seconds >= 60 * self.minutes):
             control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -101,7 +103,7 @@ def since_best(state: TrainerState, metric: str) -> int:
 
 def last_checkpoint(folder: Path, world_size: int) -> Path | None:
     """The newest checkpoint that is whole: the Trainer writes its state last, so a kill leaves one without it."""
-    found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True)
+    found = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=checkpoint_step, reverse=True)
     rng = ["rng_state.pth"] if world_size == 1 else [f"rng_state_{rank}.pth" for rank in range(world_size)]
     for checkpoint in found:
         state = checkpoint / "trainer_state.json"
@@ -109,6 +111,11 @@ def last_checkpoint(folder: Path, world_size: int) -> Path | None:
             if state.read_text().rstrip().endswith("}") and all((checkpoint / name).is_file() for name in rng):
                 return checkpoint
     return None
+
+
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """Where the Trainer writes the checkpoint of an update."""
+    return folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"
 
 
 def checkpoint_step(checkpoint: Path) -> int:

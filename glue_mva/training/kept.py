@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from glue_mva.files import storage_errors
 from glue_mva.models.fine_tuned import SETTINGS
 
 
@@ -25,10 +26,15 @@ def keep(
         state: its whole `state_dict`, where the model holds a part.
         step: updates that these weights have had.
         settings: further entries beside it, in `config.json` under `SETTINGS`.
+
+    Raises:
+        OSError: there is no room for it.
     """
     setattr(model.config, SETTINGS, {"step": step, **settings})
-    model.save_pretrained(folder, state_dict=state)
-    tokenizer.save_pretrained(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with storage_errors(folder, sum(p.numel() * p.element_size() for p in model.parameters())):
+        model.save_pretrained(folder, state_dict=state)
+        tokenizer.save_pretrained(folder)
 
 
 def restore(model: PreTrainedModel, folder: Path, *, step: int) -> None:

@@ -1,9 +1,10 @@
 """`run(RunConfig) -> RunRecord`: fine-tune one encoder on one task, once, and store the result."""
 
+import contextlib
 import logging
 import shutil
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.config.schedule import schedule
 from glue_mva.errors import UsageError
+from glue_mva.machine import process_place
 from glue_mva.models.vocabulary import CompactVocabulary, can_compact
 from glue_mva.optim.diagnostics import state_bytes
 from glue_mva.record import (
@@ -31,7 +33,9 @@ from glue_mva.record import (
     RunRecord,
     lacking,
     of_other_source,
-    read_record,
+    read_own,
+    set_aside,
+    write_failure,
     write_predictions,
     write_record,
 )
@@ -62,15 +66,15 @@ def finished_record(config: ResolvedConfig) -> RunRecord | None:
     Raises:
         UsageError: the run ended well, but without the weights or test predictions that are wanted now.
     """
-    path = Path(config.output) / run_id(config) / RECORD_FILE
-    if config.force or not path.is_file():
+    folder = Path(config.output) / run_id(config)
+    if config.force:
         return None
     try:
-        record = read_record(path)
+        record = read_own(folder)
     except RecordError:
         return None
-    if lacks := lacking(record, path.parent, predict_test=config.predict_test, save_model=config.save_model):
-        raise UsageError(f"{path.parent}: this run is finished, but was made without {' and '.join(lacks)}; --force "
+    if lacks := lacking(record, folder, predict_test=config.predict_test, save_model=config.save_model):
+        raise UsageError(f"{folder}: this run is finished, but was made without {' and '.join(lacks)}; --force "
                          "(force = true) makes it again")  # fmt: skip
     return record if record.is_finished else None
 
@@ -79,14 +83,16 @@ def run(config: RunConfig, callbacks: Sequence[TrainerCallback] = ()) -> RunReco
     """Fine-tune and evaluate as the config says, and write `OUTPUT/<run_id>/record.json` and `predictions.npz`.
 
     Fields left at `None` take the recipe's values. A finished record of the same run is returned as it is (unless
-    `force`). Under `accelerate launch` every process returns the record and the first one writes it.
+    `force`; it stands until the new run has ended). Under `accelerate launch` every process returns the record and the
+    first one writes it.
 
     Args:
         callbacks: further callbacks of the Trainer, for progress and the like.
 
     Raises:
         UsageError: bad input; nothing was written.
-        Exception: whatever stopped the training; a record with status `failed` was written.
+        Exception: whatever stopped the training; a record with status `failed` was written, as `failure.json` where a
+            result stands.
     """
     resolved = resolve(config)
     if (record := finished_record(resolved)) is not None:
@@ -98,11 +104,21 @@ def run(config: RunConfig, callbacks: Sequence[TrainerCallback] = ()) -> RunReco
     with quiet_libraries(), deterministic(), checks.collected() as asked:
         prepared = prepare(resolved)
         with locked(folder):
+            keep_what_is_no_result(folder)
             try:
                 return _Run(resolved, folder, prepared, asked).execute(callbacks)
             finally:
                 if resolved.compile:  # compiled code and graphs of this model are of no use to the next run
                     torch.compiler.reset()
+
+
+def keep_what_is_no_result(folder: Path) -> None:
+    """Set a record aside that is damaged or another run's, before the new one takes its name."""
+    try:
+        read_own(folder)
+    except RecordError as error:
+        if (folder / RECORD_FILE).exists() and process_place()[0] == 0:
+            log.warning("%s; set aside as %s", error, set_aside(folder).name)
 
 
 class _Run:
@@ -168,7 +184,8 @@ class _Run:
         except BaseException as error:
             if writes and not isinstance(error, KeyboardInterrupt):
                 said = "".join(traceback.format_exception_only(error)).strip()
-                self._write(RunRecord(status="failed", error=said, **self.known))
+                with self._as_usage_error():
+                    write_failure(RunRecord(status="failed", error=said, **self.known), self.folder)
             raise
         if writes:
             self._write(record, self._predictions(record) | tested)
@@ -301,8 +318,8 @@ class _Run:
 
     @property
     def _kept_model(self) -> Path:
-        """Where the weights of the best epoch lie: for good with `save_model`, else while the run lasts."""
-        return self.folder / MODEL_FOLDER if self.config.save_model else self.work / MODEL_FOLDER
+        """Where the weights of the best epoch lie while the run lasts."""
+        return self.work / MODEL_FOLDER
 
     def _keep_model(self, trainer: GlueTrainer) -> None:
         if trainer.is_world_process_zero():
@@ -327,14 +344,21 @@ class _Run:
             found[f"{name}/best"] = self._original_scale(np.asarray(outputs))
         return found
 
-    def _write(self, record: RunRecord, predictions: dict[str, np.ndarray] | None = None) -> None:
+    def _write(self, record: RunRecord, predictions: dict[str, np.ndarray]) -> None:
         """The record last: where it is, everything beside it is whole."""
-        try:
+        with self._as_usage_error():
             if predictions:
                 write_predictions(predictions, self.folder)
             if self.config.save_model and self._kept_model.is_dir():
                 write_model_card(record, self._kept_model)
+                shutil.rmtree(self.folder / MODEL_FOLDER, ignore_errors=True)
+                self._kept_model.rename(self.folder / MODEL_FOLDER)
             write_record(record, self.folder)
+
+    @contextlib.contextmanager
+    def _as_usage_error(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UsageError(f"cannot write the record in {str(self.folder)!r}: {error.strerror}") from error
 

@@ -1,5 +1,6 @@
 """`GlueTrainer`: a Hugging Face Trainer with any optimizer, the recipe's schedule, and curves of what it does."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from transformers.optimization import get_scheduler
 
 from glue_mva.config.schedule import Schedule
 from glue_mva.errors import UsageError
-from glue_mva.files import atomic_write
+from glue_mva.files import atomic_write, storage_errors
 from glue_mva.optim.decay import Rule
+from glue_mva.optim.diagnostics import state_bytes
 from glue_mva.optim.dynamics import StepProbe
-from glue_mva.training.callbacks import Stopwatch
+from glue_mva.training.callbacks import Stopwatch, checkpoint_folder
 from glue_mva.training.groups import OptimizerMaker
 
 
@@ -110,6 +112,17 @@ class GlueTrainer(Trainer):
         if "loss" in logs and self._probe is not None:
             logs.update(self._probe.read())
         super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        output, optimizer = Path(str(self.args.output_dir)), self.optimizer
+        size = sum(p.numel() * p.element_size() for p in model.parameters())
+        size += state_bytes(getattr(optimizer, "optimizer", optimizer)) if optimizer is not None else 0
+        try:
+            with storage_errors(output, size):
+                super()._save_checkpoint(model, trial)
+        except Exception:  # half a checkpoint is of no use, and a full disk has no room for it
+            shutil.rmtree(checkpoint_folder(output, self.state.global_step), ignore_errors=True)
+            raise
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         watch = Stopwatch()

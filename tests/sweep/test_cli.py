@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from glue_mva.sweep import SweepConfig, expand, load_sweep
@@ -32,6 +33,22 @@ def test_refused_with_two_and_one_line(here: Path):
     assert not (here / "never").exists()
     for arguments in (("--engine", "rya"), ("--set", "bogus=1"), ("--engine", "inline", "--address", "x:1")):
         assert command(here, "sweep", "sweep.toml", "--output", "never", *arguments).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--threads-per-run", "99999"), "threads_per_run 99999: no machine here has more than"),
+        (("--address", "127.0.0.1:1"), "no Ray cluster at '127.0.0.1:1': "),
+        (("--address", "ray://127.0.0.1:1"), "no Ray cluster at 'ray://127.0.0.1:1': "),
+        (("--address", "somewhere"), "no Ray cluster at 'somewhere': "),
+    ],
+)
+def test_what_ray_would_wait_for_is_refused(here: Path, arguments: tuple[str, ...], said: str):
+    done = command(here, "sweep", "sweep.toml", "--output", "refused", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_a_finished_sweep_ends_with_zero_without_ray(finished: Path, here: Path):
@@ -60,17 +77,23 @@ def test_status_names_failed_and_unusable_runs_with_one(finished: Path, here: Pa
     assert second.read_text() == ""  # only looked at
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(here: Path, tmp_path: Path, number: int):
-    process = sweep_process(here, "--engine", "inline", "--output", str(tmp_path / "runs"))
+@pytest.mark.parametrize(
+    ("number", "engine"),
+    [(signal.SIGINT, "inline"), (signal.SIGTERM, "inline"), (signal.SIGHUP, "inline"), (signal.SIGTERM, "ray")],
+)
+def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(here: Path, tmp_path: Path, number: int, engine: str):
+    process = sweep_process(here, "--engine", engine, "--output", str(tmp_path / "runs"))
     assert process.stdout is not None
     for line in process.stdout:
         if " seed " in line:
             break
+    children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     output = process.stdout.read()
     assert process.wait(timeout=60) == 130
-    assert "To go on: glue-mva sweep sweep.toml --engine inline" in output
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    assert f"To go on: glue-mva sweep sweep.toml --engine {engine}" in output
     assert "Traceback" not in output
     progress, problems = read_progress(load_sweep("sweep.toml", {"output": str(tmp_path / "runs")}))
     assert len(progress.outcomes) >= 1

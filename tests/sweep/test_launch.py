@@ -17,8 +17,9 @@ from glue_mva.sweep import SweepConfig, final_runs, known_runs, load_sweep
 from glue_mva.sweep.engine import InlineEngine
 from glue_mva.sweep.launch import launch, more_parts, read_progress
 from glue_mva.sweep.protocol import cells
-from glue_mva.sweep.store import LOG_FILE, is_active
+from glue_mva.sweep.store import LOG_FILE, is_active, write_failed
 from glue_mva.sweep.view import rows
+from glue_mva.sweep.worker import execute
 
 from .conftest import Notes
 
@@ -201,3 +202,31 @@ def test_a_full_disk_stops_the_sweep_and_a_later_launch_completes_it(here: Path,
     assert all(read_record(path).status == "failed" for path in Path(sweep.output).glob("*/record.json"))
     assert sum("failed" in line for line in done.stdout.splitlines()) <= 2  # it stops, and does not fail one by one
     assert launch(sweep, InlineEngine, Notes()).outcomes.keys() == whole.outcomes.keys()
+
+
+def test_a_checkpoint_without_room_stops_the_sweep(here: Path, tmp_path: Path):
+    """safetensors and torch say it in errors of their own. The limit lets through all but weights (36 kB here)."""
+    sweep = one_run(here, tmp_path, final_seeds=2)
+    command = [sys.executable, "-m", "glue_mva", "sweep", "sweep.toml", "--engine", "inline", "--output", sweep.output,
+               "--tasks", "rte", "--optimizers", "adam", "--final-seeds", "2", "--set", "lr=1e-3",
+               "--checkpoint-minutes", "0", "--logging-steps", "1"]  # fmt: skip
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (24_000, 24_000))  # noqa: E731
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "nothing more can be written" in done.stderr and "File too large" in done.stderr
+    (path,) = Path(sweep.output).glob("*/record.json")  # the second run was not started
+    assert read_record(path).status == "failed" and "File too large" in (read_record(path).error or "")
+    assert not list(path.parent.glob("work/checkpoint-*"))
+
+
+def test_a_run_made_again_for_its_test_predictions_fails_without_a_loss(here: Path, tmp_path: Path):
+    """`launch` forces it; the result that stands is neither overwritten nor taken for the new one."""
+    sweep = one_run(here, tmp_path)
+    (run,) = launch(sweep, InlineEngine, Notes()).known()
+    stored = (Path(sweep.output) / run.run_id / "record.json").read_bytes()
+    finished = execute(run.config.replace(force=True, data="nowhere"), run.run_id)
+    assert finished.outcome.status == "failed" and "'nowhere' is not there" in (finished.outcome.error or "")
+    assert (Path(sweep.output) / run.run_id / "record.json").read_bytes() == stored
+    write_failed(run.config, run.run_id, "the worker died")
+    assert (Path(sweep.output) / run.run_id / "record.json").read_bytes() == stored
+    assert read_record(Path(sweep.output) / run.run_id / "failure.json").error == "the worker died"

@@ -166,6 +166,45 @@ def test_a_failed_run_leaves_a_record_and_raises(glue, tiny_models, tmp_path):
     assert stored.status == "failed" and "on purpose" in stored.error and not stored.is_finished
 
 
+def test_another_runs_record_is_not_the_result(glue, tiny_models, tmp_path):
+    config = config_of("rte", glue, tiny_models["bert"], tmp_path)
+    other = run(config_of("rte", glue, tiny_models["bert"], tmp_path, optim="adam"))
+    folder = tmp_path / run_id(resolve(config))
+    shutil.copytree(tmp_path / other.run_id, folder)
+    assert finished_record(resolve(config)) is None
+    record = run(config)
+    assert record.run_id == folder.name and read_record(folder) == record
+    assert read_record(folder / "record.unusable-1.json") == other
+
+
+def test_a_forced_run_that_fails_leaves_the_result_that_stands(glue, tiny_models, tmp_path, monkeypatch):
+    config = config_of("rte", glue, tiny_models["bert"], tmp_path, optim=f"{__name__}:Moody", save_model=True,
+                       num_train_epochs=2.0)  # fmt: skip
+    first = run(config)
+    folder = tmp_path / first.run_id
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert folder / "model" / "model.safetensors" in before
+    monkeypatch.setenv("MOOD", "bad")
+    with pytest.raises(RuntimeError, match="on purpose"):
+        run(config.replace(force=True))
+    assert {path: path.read_bytes() for path in before} == before and run(config) == first
+    failure = read_record(folder / "failure.json")
+    assert failure.status == "failed" and "on purpose" in failure.error
+    monkeypatch.delenv("MOOD")
+    again = run(config.replace(force=True))
+    assert result(again) == result(first) and not (folder / "failure.json").exists()
+
+
+class Moody(torch.optim.SGD):
+    """Fails in the second epoch of 64 rows in batches of 16, in a bad mood."""
+
+    def step(self, closure=None):
+        self.made = getattr(self, "made", 0) + 1
+        if os.environ.get("MOOD") == "bad" and self.made == 6:
+            raise RuntimeError("on purpose")
+        return super().step(closure)
+
+
 class Failing(torch.optim.SGD):
     """Fails in its first step."""
 

@@ -36,7 +36,7 @@ PARTS: dict[str, list[Callable[[], None]]] = {
     "layers in C": [LAYERS],
     "dropout masks": [MASKS],
     "layers in C and dropout masks": [LAYERS, MASKS],
-    "kept memory": [_set("glue_mva.training.prepare", "reuse_freed_memory", _no)],
+    "kept memory": [_set("glue_mva.training.contexts", "keep_freed_memory", _no)],
     "optimizer in C": [_set("glue_mva.optim.kernels.cpu", "ready", _no)],
     "compact vocabulary": [_set("glue_mva.training.runner", "can_compact", _no)],
 }

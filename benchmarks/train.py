@@ -57,7 +57,9 @@ def work(order: dict[str, Any]) -> None:
         stock(order, callbacks)
         return
     from glue_mva import RunConfig, run
+    from glue_mva.training.contexts import keep_freed_memory
 
+    keep_freed_memory()  # as the command line does
     run(
         RunConfig(
             task=order["task"],

@@ -27,6 +27,16 @@ def call(*words, cwd, **environment):
         (["--task", "rtee", "--optim", "adam"], "unknown task 'rtee'; did you mean 'rte'?"),
         (["--task", "rte", "--optim", "madm"], "unknown optimizer 'madm'; did you mean 'madam'?"),
         (["--task", "rte"], "give --optim"),
+        (["--task", "rte", "--optim", ":Foo"], "write it as pkg.module:Class"),
+        (["--task", "rte", "--optim", "./my.py:Foo"], "write it as pkg.module:Class"),
+        (["--task", "rte", "--optim", "torch.optim.RAdam"], "did you mean 'torch.optim:RAdam'?"),
+        (
+            ["--task", "rte", "--optim", "exits:Foo"],
+            "'exits' of optimizer 'exits:Foo': it raises SystemExit",
+        ),
+        (["--task", "rte", "--optim", "os:system"], "'os:system' is no optimizer"),
+        (["--task", "rte", "--optim", "adam", "--set", 'optim_args={"bettas": 1}'], "Adam has no 'bettas'"),
+        (["--task", "rte", "--optim", "adam", "--set", 'lr="1e-3"'], "'1e-3': write the number without quotes"),
         (["--task", "rte", "--optim", "adam", "--lr", "-1"], "lr"),
         (["--task", "rte", "--optim", "adam", "--lr", "nan"], "got nan"),
         (["--task", "rte", "--optim", "adam", "--set", "max_lenght=3"], "did you mean 'max_length'?"),
@@ -37,10 +47,28 @@ def call(*words, cwd, **environment):
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, said, tmp_path):
     (tmp_path / "x.toml").write_text('task = "rte"\noptimizer = "adam"\n')
-    done = call(*RUN, *words, cwd=tmp_path)
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(0)\n")
+    done = call(*RUN, *words, cwd=tmp_path, PYTHONDONTWRITEBYTECODE="1")
     assert done.returncode == 2 and said in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["x.toml"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["exits.py", "x.toml"]
+
+
+def test_an_optimizer_in_the_working_directory_is_found_by_the_console_script(tmp_path):
+    """Which, unlike `python -m`, does not look there by itself: nor does Python with -P."""
+    (tmp_path / "mine.py").write_text("import torch\nclass Mine(torch.optim.SGD): pass\n")
+    words = ["--task", "rte", "--optim", "mine:Mine", "--data", "nowhere"]
+    done = call(sys.executable, "-P", *RUN[1:], *words, cwd=tmp_path)
+    assert done.returncode == 2 and "'nowhere' is not there" in done.stderr
+    assert "with mine:Mine" in done.stdout.splitlines()[0]
+    assert "lr 2e-05 is Adam's, not searched for this optimizer" in done.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK"])
+def test_variables_of_a_launcher_without_the_launcher_are_refused(name, tmp_path):
+    done = call(*RUN, "--demo", cwd=tmp_path, **{name: "2"})
+    assert done.returncode == 2 and f"the environment has {name}=2" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_from_the_command_line(tmp_path, tiny_models, glue):

@@ -187,6 +187,7 @@ def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, A
     for which, evaluation in (("best", best), ("last", last)):
         metrics = evaluation.metrics if evaluation is not None else {}
         row |= {f"{which} {s}/{name}": value for s, named in metrics.items() for name, value in named.items()}
+    row["warnings"] = clean("; ".join(record.warnings)) or None
     return row | {"error": record.error or "", "created": record.created, "folder": str(folder)}
 
 

@@ -82,6 +82,9 @@ def table3(made: Study, *, with_paper: bool = False) -> Table3:
             entries[task, row.name] = entry = _entry(made, task, row)
             if entry.reason is not None:
                 notes.append(f"{TASKS[task].title}, {row.label}: {entry.reason}")
+            final = made.final(task, row.name)
+            for warning, runs in final["warnings"].value_counts().items():
+                notes.append(f"{TASKS[task].title}, {row.label}: {runs} of {len(final)} runs: {warning}")
         entries[AVERAGE, row.name] = _average(made, row, [entries[task, row.name] for task in made.tasks])
     table = Table3(made.tasks, made.rows, entries, "", notes, with_paper or is_papers_setting(made), with_paper)
     for column in table.columns:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from glue_mva import paper, text
+from glue_mva.record import CONSTANT
 from glue_mva.report import tables
-from glue_mva.report.aggregate import Study, study
+from glue_mva.report.aggregate import Study, run_table, study
 from glue_mva.report.load import load_runs
 from glue_mva.tasks import TASKS
 from tests.report.factory import four_scores, make_record, write_run
@@ -156,6 +157,15 @@ def test_other_optimizers_and_constants_are_rows_of_their_own_after_the_papers(t
     write_run(tmp_path, make_record("rte", "adam", seed=1))
     labels = [row.label for row in read(tmp_path).rows]
     assert labels == ["Adam", "MAdam", "MAdam (beta2_min=0.3)", "SGD"]
+
+
+def test_warnings_of_final_runs_stand_under_the_table(tmp_path: Path) -> None:
+    for seed in (1, 2, 3, 4):
+        record = make_record("rte", "adam", seed=seed)
+        write_run(tmp_path, record.model_copy(update={"warnings": [CONSTANT]} if seed < 3 else {}))
+    made = read(tmp_path)
+    assert tables.table3(made).notes == [f"RTE, Adam: 2 of 4 runs: {CONSTANT}"]
+    assert run_table(made)["warnings"].notna().sum() == 2
 
 
 def test_columns_are_the_papers() -> None:

@@ -13,6 +13,7 @@ from glue_mva.data.encode import encode
 from glue_mva.data.load import load_task
 from glue_mva.errors import UsageError
 from glue_mva.models.load import load_model, load_tokenizer
+from glue_mva.training.trainer import mean_loss
 
 
 @pytest.fixture
@@ -125,6 +126,18 @@ def test_the_plain_trainer_takes_the_optimizers(parts):
     assert trainer.state.global_step == 6
 
 
+def test_a_loss_of_the_users_is_taken(parts):
+    def double(outputs, labels, num_items_in_batch=None):
+        return 2 * mean_loss(outputs, labels, num_items_in_batch)
+
+    losses = []
+    for loss in (None, double):
+        trainer = parts(optim=torch.optim.SGD, steps=1, compute_loss_func=loss)
+        trainer.train()
+        losses.append(next(e["loss"] for e in trainer.state.log_history if "loss" in e))
+    assert losses[1] == pytest.approx(2 * losses[0])
+
+
 def test_the_optimizer_gets_the_papers_constants_unless_told_otherwise(parts):
     trainer = parts(optim="lamadam", optim_args={"beta2_min": 0.7})
     optimizer = trainer.create_optimizer()
@@ -141,8 +154,6 @@ def test_an_optimizer_that_is_not_there():
 
 
 def test_mean_loss_by_hand():
-    from glue_mva.training.trainer import mean_loss
-
     logits = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     loss = mean_loss({"logits": logits}, torch.tensor([0, 1]))
     assert loss.item() == pytest.approx((np.log(1 + np.exp(-1)) + np.log(2)) / 2)

@@ -96,19 +96,17 @@ def chain(arrows: dict[str, set[str]], level: dict[str, int]) -> list[str]:
 
 
 def draw() -> str:
-    """The picture as SVG: the longest way down on the left, other rooms beside it."""
+    """The picture as SVG: the longest way down on the left, every other room beside it in a column of its own."""
     arrows = {room: others - {GROUND} for room, others in imports().items() if room != GROUND}
     level = levels(arrows)
     top = max(level.values())
     left = chain(arrows, level)
     row = {room: top - number for room, number in level.items()}
-    beside = {room: sum(row[r] == row[room] for r in row if r not in left and r < room) for room in row}
-    columns = 1 + max((1 + beside[room] for room in row if room not in left), default=0)
-    place = {}
-    for room in row:
-        column = 0 if room in left else 1 + beside[room]
-        place[room] = (MARGIN + column * (WIDTH + GAP_X), MARGIN + row[room] * (HEIGHT + GAP_Y))
-    text_x = MARGIN + columns * (WIDTH + GAP_X)
+    column = dict.fromkeys(left, 0)
+    for room in sorted(row.keys() - column, key=lambda room: (row[room], room)):
+        column[room] = max(column.values()) + 1
+    place = {room: (MARGIN + column[room] * (WIDTH + GAP_X), MARGIN + row[room] * (HEIGHT + GAP_Y)) for room in row}
+    text_x = MARGIN + (max(column.values()) + 1) * (WIDTH + GAP_X)
     width, ground_y = text_x + TEXT_WIDTH, MARGIN + (top + 1) * (HEIGHT + GAP_Y)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {ground_y + HEIGHT + MARGIN}" '
@@ -123,10 +121,12 @@ def draw() -> str:
                      'marker-end="url(#head)"/>')  # fmt: skip
     for room, (x, y) in place.items():
         lines += box(x, y, WIDTH, room)
-        said = f"{room}: {sentence(room)}" if room not in left else sentence(room)
-        shift = 34 * (sorted(r for r in row if row[r] == row[room]).index(room)) if room not in left else 0
-        for i, line in enumerate(textwrap.wrap(said, 80)):
-            lines.append(f'<text x="{text_x}" y="{y + 14 + 17 * i + shift}" fill="#424242">{html.escape(line)}</text>')
+    for number in sorted(set(row.values())):
+        rooms = sorted((room for room in row if row[room] == number), key=column.__getitem__)
+        said = [f"{room}: {sentence(room)}" if column[room] else sentence(room) for room in rooms]
+        y = MARGIN + number * (HEIGHT + GAP_Y) + 14
+        for i, line in enumerate(line for text in said for line in textwrap.wrap(text, 84)):
+            lines.append(f'<text x="{text_x}" y="{y + 17 * i}" fill="#424242">{html.escape(line)}</text>')
     names = ", ".join(
         sorted(p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("__") and p.stem not in SINGLE)
     )

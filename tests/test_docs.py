@@ -16,6 +16,11 @@ from tests.pages import PAGES, ROOT, blocks, commands
 from tools.draw_rooms import PICTURE, draw
 
 CODE_OF_UPDATE = re.compile(r"\| `([^`]+)` \|$", re.MULTILINE)
+FILE = re.compile(
+    r"(?<![\w./-])(?:(?:glue_mva|tests|benchmarks|tools|examples|configs|reports/speed|reports/simulations|optim|cli|config"
+    r"|data|models|training|sweep|report|submission)/)+[\w/-]+\.(?:py|toml|c|md|svg|png)\b"
+)
+"""A file of the source tree, as the pages name one; that of the package also without its first folder."""
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
@@ -84,6 +89,12 @@ def test_every_line_of_the_update_is_one_of_the_program():
 def test_links_lead_to_files(page: Path):
     targets = LINK.findall(re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL))
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_of_the_source_tree_that_a_page_names_are_there(page: Path):
+    named = re.findall(FILE, page.read_text(encoding="utf-8"))
+    assert [name for name in named if not ((ROOT / name).exists() or (ROOT / "glue_mva" / name).exists())] == []
 
 
 def test_the_picture_of_the_rooms_is_drawn_from_the_imports():

@@ -33,6 +33,7 @@ NOT_TYPED = {
     r"^ray |srun|--address": "several machines",
     r"--runs-per-gpu": "a GPU",
     r"python benchmarks/": "a quiet machine for hours",
+    r"examples/\w+\.py": "data sets and hours; tests/examples runs the demos",
 }
 """Pattern of a command -> what it needs that is not here."""
 
@@ -146,6 +147,7 @@ def official_test_files() -> dict[str, Path]:
     return {name: GLUE / f"{special.get(stem, f'{stem}/test')}.tsv" for name, stem in stems.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "cli.md"], ids=lambda page: page.name)
 def test_a_page_can_be_typed_from_top_to_bottom(page: Path, workshop: Path, reader: Reader, small: dict[str, Any]):
     found = blocks(page.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from glue_mva.cli import app
 from glue_mva.cli.options import with_fields
-from glue_mva.cli.sweep import RUN_FIELDS
+from glue_mva.cli.sweep_options import RUN_FIELDS
 from glue_mva.config.run import RunConfig
 from glue_mva.sweep.config import SweepConfig
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
+from glue_mva.cli.options import RowName, SweepFile, Where
 from glue_mva.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,11 +19,9 @@ def export(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders of records, or of one run.")],
     out: Annotated[Path, typer.Option(help="Folder of the model; made by this command.")],
     task: Annotated[str | None, typer.Option(help="Task; may be left out where the records are of one.")] = None,
-    row: Annotated[str | None, typer.Option(help="Only runs of this row of the table, such as lamadam.")] = None,
-    sweep: Annotated[str | None, typer.Option(metavar="FILE", help="The sweep's file, or its name: says which runs are "
-                                              "final.")] = None,
-    where: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only runs whose config has this value; "
-                                                    "may be given several times.")] = None,
+    row: RowName = None,
+    sweep: SweepFile = None,
+    where: Where = None,
     data: Annotated[str | None, typer.Option(help="Where the run's data lie now. [default: where they lay]")] = None,
     model: Annotated[str | None, typer.Option(help="Where its pretrained model lies now. [default: where it "
                                               "lay]")] = None,

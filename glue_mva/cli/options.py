@@ -1,4 +1,5 @@
-"""Options of a command, made from the fields of a config class: name, type, choices and help text are the field's."""
+"""Options that several commands share, and options made from the fields of a config class: name, type, choices and
+help text are the field's."""
 
 import functools
 import inspect
@@ -14,6 +15,16 @@ Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any key, as TOML: --set optim_args.eps=1e-8; may be repeated."),
 ]
+RowName = Annotated[str | None, typer.Option(help="Only runs of this row of the table, such as lamadam.")]
+SweepFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="The sweep's file, or its name: says which runs searched and which are final. By "
+                 "default the one that the sweep left in RUNS."),
+]  # fmt: skip
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Only runs whose config has this value; may be given several times."),
+]
 
 
 def with_fields(
@@ -23,6 +34,7 @@ def with_fields(
     into: str = "given",
     helps: Mapping[str, str] | None = None,
     defaults: Mapping[str, str] | None = None,
+    hidden: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for every field of a config class.
 
@@ -34,9 +46,11 @@ def with_fields(
         into: the command's parameter that gets the dictionary.
         helps: field -> help text, in place of its docstring.
         defaults: field -> what stands for its value where nothing is given.
+        hidden: leave the options out of the command's help.
     """
     chosen = [name for name in (names or model.model_fields) if not _is_table(model.model_fields[name])]
-    parameters = [_parameter(n, model.model_fields[n], (helps or {}).get(n), (defaults or {}).get(n)) for n in chosen]
+    parameters = [_parameter(n, model.model_fields[n], (helps or {}).get(n), (defaults or {}).get(n), hidden)
+                  for n in chosen]  # fmt: skip
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         before = inspect.signature(command, eval_str=True)
@@ -55,15 +69,16 @@ def with_fields(
     return decorate
 
 
-def _parameter(name: str, info: FieldInfo, text: str | None, default: str | None) -> inspect.Parameter:
+def _parameter(name: str, info: FieldInfo, text: str | None, default: str | None, hidden: bool) -> inspect.Parameter:
     said = " ".join((text or info.description or "").split())
     if default is not None:
         said += f" [default: {default}]"
     flag = "--" + name.replace("_", "-")
     if info.annotation is bool or bool in get_args(info.annotation):
-        annotation: Any = Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=said)]
+        annotation: Any = Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=said, hidden=hidden)]
     else:
-        annotation = Annotated[str | None, typer.Option(flag, metavar=_metavar(info.annotation), help=said)]
+        option = typer.Option(flag, metavar=_metavar(info.annotation), help=said, hidden=hidden)
+        annotation = Annotated[str | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
+from glue_mva.cli.options import RowName, SweepFile, Where
 from glue_mva.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,11 +18,9 @@ def submit(
     runs: Annotated[list[Path] | None, typer.Argument(metavar="RUNS...", help="Folders of records made with "
                                                       "predict_test = true.")] = None,
     out: Annotated[Path, typer.Option(help="The zip.")] = Path("submission.zip"),
-    row: Annotated[str | None, typer.Option(help="Only runs of this row of the table, such as lamadam.")] = None,
-    sweep: Annotated[str | None, typer.Option(metavar="FILE", help="The sweep's file, or its name: says which runs are "
-                                              "final.")] = None,
-    where: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only runs whose config has this value; "
-                                                    "may be given several times.")] = None,
+    row: RowName = None,
+    sweep: SweepFile = None,
+    where: Where = None,
     majority: Annotated[list[str] | None, typer.Option(metavar="TASK", help="Fill this task with its most frequent "
                                                        "class; may be given several times.")] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Go on without the files that are missing.")] = False,

@@ -3,18 +3,18 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
-from glue_mva.cli.options import Assignments, with_fields
+from glue_mva.cli.options import Assignments
 from glue_mva.cli.sweep_display import make_console, observing, progress_table, show_plan, summary
-from glue_mva.config.run import RunConfig, parse_assignments
+from glue_mva.cli.sweep_options import changed, overrides, sweep_options
 from glue_mva.errors import UsageError, nearest
-from glue_mva.sweep.config import ALWAYS, DEFAULT_SWEEP, SET_BY_SWEEP, SweepConfig, load_sweep
+from glue_mva.sweep.config import DEFAULT_SWEEP
 
 if TYPE_CHECKING:
     from glue_mva.sweep.engine import Engine
@@ -22,18 +22,9 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 """Stopped by Ctrl-C, SIGTERM or SIGHUP."""
 
-File = Annotated[str, typer.Argument(help="Sweep file, or the name of one that comes with the package.")]
-RUN_FIELDS = [name for name in RunConfig.model_fields if name not in (*SET_BY_SWEEP, *ALWAYS)]
-HELPS = {
-    "tasks": "Only these tasks.",
-    "optimizers": "Only these rows of the file, or any other optimizers by name.",
-}
-
-
-def sweep_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that change what a sweep file says: its keys, and the fields that its runs share."""
-    of_the_sweep = with_fields(SweepConfig, into="sweep_fields", helps=HELPS)
-    return with_fields(RunConfig, RUN_FIELDS, into="run_fields")(of_the_sweep(command))
+File = Annotated[str, typer.Argument(help="Sweep file, the folder that a sweep filled, or the name of a file that "
+                                     "comes with the package.")]  # fmt: skip
+RunsPerGpu = Annotated[int, typer.Option(min=1, help="Runs that share one GPU.")]
 
 
 @sweep_options
@@ -42,18 +33,29 @@ def plan(
     run_fields: dict[str, Any],
     file: File = DEFAULT_SWEEP,
     assignments: Assignments = None,
-) -> None:
+    gpus: Annotated[int | None, typer.Option(min=1, help="Hours of wall time on so many GPUs.")] = None,
+    runs_per_gpu: RunsPerGpu = 1,
+    tokens_per_second: Annotated[
+        float | None,
+        typer.Option(min=1, help="Training speed of one run (with --runs-per-gpu, of each that shares the card); by "
+                     "default as in the records in the sweep's folder, else assumed."),
+    ] = None,
+) -> None:  # fmt: skip
     """Say what a sweep will cost: runs, updates, tokens, hours, disk; and what is done already. Runs nothing."""
-    from glue_mva.sweep.launch import read_progress, untested_in_words
-    from glue_mva.sweep.plan import make_plan
+    from glue_mva.sweep.launch import lacking_in_words, read_progress
+    from glue_mva.sweep.plan import Machines, make_plan
 
-    sweep_config = _load(file, assignments, sweep_fields, run_fields)
+    if gpus is None and runs_per_gpu > 1:
+        raise UsageError("--runs-per-gpu: give --gpus too")
+    machines = Machines(gpus, runs_per_gpu) if gpus is not None else None
+
+    sweep_config = changed(file, overrides(assignments, sweep_fields, run_fields))
     progress, problems = read_progress(sweep_config)
     for problem in problems.values():
         print(f"glue-mva: {problem}; the sweep will set it aside and run again", file=sys.stderr)
-    if progress.untested:
-        print(f"glue-mva: {untested_in_words(progress)}; the sweep will make them again", file=sys.stderr)
-    show_plan(sweep_config, make_plan(sweep_config, progress.outcomes))
+    if progress.lacking:
+        print(f"glue-mva: {lacking_in_words(progress)}; the sweep will make them again", file=sys.stderr)
+    show_plan(make_plan(sweep_config, progress.outcomes, machines, tokens_per_second))
 
 
 @sweep_options
@@ -65,14 +67,14 @@ def status(
 ) -> None:
     """Show how far a sweep has come, from any terminal, whether it is at work or not. Exit code 1 where runs failed."""
     from glue_mva.sweep import store
-    from glue_mva.sweep.launch import read_progress, untested_in_words
+    from glue_mva.sweep.launch import lacking_in_words, read_progress
 
-    sweep_config = _load(file, assignments, sweep_fields, run_fields)
+    sweep_config = changed(file, overrides(assignments, sweep_fields, run_fields))
     progress, problems = read_progress(sweep_config)
     folder = Path(sweep_config.output)
     state = store.read_state(folder) if store.is_active(folder) else None
+    known = {run.run_id: run for run in progress.known()}
     if state is not None:
-        known = {run.run_id: run for run in progress.known()}
         progress.running = {run_id: known[run_id] for run_id in state["running"] if run_id in known}
         progress.failed = {k: v for k, v in progress.failed.items() if k not in progress.running}
         progress.slots = state["slots"]
@@ -84,10 +86,13 @@ def status(
         print("no sweep is at work here")
     for run_id, problem in problems.items():
         print(f"{run_id}: {problem}")
-    if progress.untested:
-        print(untested_in_words(progress))
+    if progress.lacking:
+        print(f"{lacking_in_words(progress)}: a launch makes them again")
     for run_id, error in progress.failed.items():
         print(f"{run_id}: failed: {error}")
+    if others := store.recorded(folder) - known.keys():
+        print(f"{len(others):,} other records lie here: of another sweep, or made with other data or weights than are "
+              "found now")  # fmt: skip
     print(summary(progress))
     if progress.failed:
         raise typer.Exit(EXIT_FAILED)
@@ -101,7 +106,7 @@ def sweep(
     assignments: Assignments = None,
     engine: Annotated[str, typer.Option(help="ray, or inline: one after another in this process.")] = "ray",
     address: Annotated[str | None, typer.Option(help="A running Ray cluster, such as auto or HOST:6379.")] = None,
-    runs_per_gpu: Annotated[int, typer.Option(min=1, help="Runs that share one GPU.")] = 1,
+    runs_per_gpu: RunsPerGpu = 1,
     threads_per_run: Annotated[
         int | None, typer.Option(min=1, help="CPU threads per run; cores / threads runs go at once without GPUs.")
     ] = None,
@@ -114,7 +119,7 @@ def sweep(
     """
     from glue_mva.sweep.launch import launch
 
-    sweep_config = _load(file, assignments, sweep_fields, run_fields)
+    sweep_config = changed(file, overrides(assignments, sweep_fields, run_fields))
     make_engine = _engine_maker(engine, address, runs_per_gpu, threads_per_run)
     console = make_console()
     with observing(console) as observer, _termination_as_interrupt():
@@ -132,26 +137,6 @@ def sweep(
     if progress.failed or not progress.is_complete:
         print(f"To try the missing runs again: {_command()}", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED)
-
-
-def _load(
-    file: str, assignments: list[str] | None, sweep_fields: dict[str, Any], run_fields: dict[str, Any]
-) -> SweepConfig:
-    """The sweep file with the command line's values over it."""
-    overrides = parse_assignments(assignments or [])
-    rows = sweep_fields.pop("optimizers", None)
-    overrides |= sweep_fields
-    if run_fields:
-        shared = overrides.get("run", {})
-        overrides["run"] = {**shared, **run_fields} if isinstance(shared, dict) else shared
-    if unknown := [key for key in overrides if key not in SweepConfig.model_fields]:
-        hint = nearest(unknown[0], [*SweepConfig.model_fields, "run.FIELD"])
-        raise UsageError(f"--set: unknown key {unknown[0]!r}{hint}")
-    loaded = load_sweep(file, overrides)
-    if rows is None:
-        return loaded
-    entries = {entry.name: entry for entry in loaded.optimizers}
-    return loaded.replace(optimizers=[entries.get(name, name) for name in rows])
 
 
 def _engine_maker(name: str, address: str | None, runs_per_gpu: int, threads: int | None) -> Any:

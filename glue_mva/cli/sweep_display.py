@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from glue_mva import text
-from glue_mva.sweep.config import SweepConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,7 +122,7 @@ def summary(progress: "Progress") -> str:
     return "; ".join(parts)
 
 
-def show_plan(sweep: SweepConfig, made: "Plan") -> None:
+def show_plan(made: "Plan") -> None:
     """Print the table of a plan and its sums."""
     from rich.table import Table
 
@@ -145,6 +144,12 @@ def show_plan(sweep: SweepConfig, made: "Plan") -> None:
           f"{text.count(tokens)} tokens (estimated from mean lengths)")  # fmt: skip
     left, whole = text.seconds(made.seconds_left), text.seconds(made.seconds)
     print(f"run time left: {left} of {whole}, summed over runs ({made.speed.basis})")
+    if (machines := made.machines) is not None:
+        share = f", {machines.runs_per_gpu} runs on each" if machines.runs_per_gpu > 1 else ""
+        print(f"wall time left: about {text.seconds(made.wall_seconds)} on {machines.gpus} "
+              f"GPU{'' if machines.gpus == 1 else 's'}{share}")  # fmt: skip
+    if made.partial:
+        print(f"partial data: {', '.join(made.partial)}; scores will not be those of the full tasks")
     print(f"disk: {text.size(made.disk_bytes)} of records; a run longer than checkpoint_minutes also holds up to "
           f"{text.size(2 * made.checkpoint_bytes)} of checkpoints while it runs")  # fmt: skip
     if made.longest is not None:

@@ -13,11 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from glue_mva import paper
-from glue_mva.config.identity import EXECUTION_FIELDS
 from glue_mva.errors import UsageError
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.record import FINISHED
-from glue_mva.report.load import SEARCHED, SOURCES, Runs
+from glue_mva.report.load import Runs
+from glue_mva.report.settings import only_of_sweep
 from glue_mva.report.stats import mean_interval, standard_error
 from glue_mva.sweep.config import FIRST_SEARCH_SEED, LAST_SEARCH_SEED, OptimizerEntry, SweepConfig
 from glue_mva.sweep.protocol import Hparams, Outcome, SweepRun, best_point, cells, final_runs, gather
@@ -209,24 +209,8 @@ def _run_key(run: SweepRun) -> tuple:
     return _key(run.task, config.optim, args, *run.hparams, config.seed, config.holdout_fraction)
 
 
-def _only_of_sweep(runs: Runs, sweep: SweepConfig, *, as_found: bool) -> Runs:
-    """The runs with the settings that the sweep's file names; all, with a note, where none has and they are taken as
-    found."""
-    settings = {k: v for k, v in sweep.run.items() if k not in SEARCHED | SOURCES | EXECUTION_FIELDS}
-    mask = np.array([all(runs.configs[i].get(k) == v for k, v in settings.items()) for i in runs.table.index])
-    if mask.any():
-        return runs.keep(mask)
-    config = next(iter(runs.configs.values()))
-    differing = ", ".join(f"{k} = {config.get(k)} (file: {v})" for k, v in settings.items() if config.get(k) != v)
-    problem = f"the runs were made with other settings than the sweep's file names: {differing}"
-    if not as_found:
-        raise UsageError(f"{problem}; give the file that they were made with, or take them with --as-found")
-    runs.notes.append(problem)
-    return runs
-
-
 def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: bool) -> Study:
-    runs = _only_of_sweep(runs, sweep, as_found=as_found)
+    runs = only_of_sweep(runs, sweep, as_found=as_found)
     t = runs.table
     columns = ("task", "optim", "lr", "weight_decay", "seed", "holdout_fraction", "optim_args", "run_id")
     found = {

@@ -16,6 +16,7 @@ from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import FINISHED, PREDICTIONS_FILE, RECORD_FILE, Metrics, RecordError, RunRecord, read_record
+from glue_mva.sweep.kept import SOURCES
 from glue_mva.sweep.protocol import mean_step_size
 from glue_mva.tasks import TASKS, get_task
 from glue_mva.text import clean
@@ -24,10 +25,8 @@ Curves = dict[str, NDArray[np.float64]]
 
 SEARCHED = {"task", "optim", "optim_args", "lr", "weight_decay", "seed", "holdout_fraction", "holdout_seed"}
 """Config keys in which the runs of one report may differ."""
-SOURCES = {"model", "data"}
-"""Config keys that name a place: compared by what was found there, since the same folder has many paths."""
 HARMLESS = {"padding", "precision"}
-"""Config keys whose mixture is noted, not refused: the same computation up to rounding."""
+"""Config keys whose mixture is not refused: the same computation up to rounding. `mixtures` says what `auto` became."""
 
 
 @dataclass
@@ -182,7 +181,7 @@ def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, A
     for key in ("train_seconds", "eval_seconds", "examples_per_second", "tokens_per_second", "peak_memory_bytes",
                 "optimizer_state_bytes", "world_size", "threads"):  # fmt: skip
         row[key] = _or(getattr(execution, key, None), math.nan)
-    for key in ("device", "precision", "padding", "optimizer"):
+    for key in ("device", "precision", "padding", "optimizer", "kernel"):
         row[key] = _or(getattr(execution, key, None), "")
     for which, evaluation in (("best", best), ("last", last)):
         metrics = evaluation.metrics if evaluation is not None else {}
@@ -228,16 +227,13 @@ def load_predictions(folder: str, split: str) -> tuple[NDArray, NDArray] | None:
     return (labels, outputs) if np.isfinite(outputs).all() else None
 
 
-def check_comparable(runs: Runs) -> list[str]:
-    """Refuse runs that differ in anything but the searched keys.
-
-    Returns:
-        Notes on what differs harmlessly.
+def check_comparable(runs: Runs) -> None:
+    """Refuse runs that differ in anything but the searched keys and what is the same up to rounding.
 
     Raises:
         UsageError: runs of several models or recipes, or runs of one task on other data or with other settings.
     """
-    table, notes = runs.table, []
+    table = runs.table
     _refuse_mixture(table["model"], "models", "--where model=NAME")
     _refuse_mixture(table["recipe"], "recipes", "--where recipe=NAME")
     if len(digests := _known(table["model_digest"])) > 1:
@@ -251,17 +247,12 @@ def check_comparable(runs: Runs) -> list[str]:
                 found = f"{title}: runs{where} on {len(digests)} different sets of rows ({', '.join(digests)})"
                 raise UsageError(f"{found}: keep them in separate folders, or choose with --where data=PLACE")
         configs = [runs.configs[run_id] for run_id in rows.index]
-        ignored = SEARCHED | SOURCES | EXECUTION_FIELDS
+        ignored = SEARCHED | SOURCES | HARMLESS | EXECUTION_FIELDS
         for key in sorted({k for config in configs for k in config} - ignored):
             values = sorted({json.dumps(config.get(key)) for config in configs})
-            if len(values) < 2:
-                continue
-            if key in HARMLESS:
-                notes.append(f"{title}: runs with different {key} ({', '.join(values)})")
-            else:
+            if len(values) > 1:
                 raise UsageError(f"{title}: runs with different {key} ({', '.join(values)}) cannot stand in one table; "
                                  f"choose with --where {key}={values[0]}, or give the sweep's file")  # fmt: skip
-    return notes
 
 
 def _known(values: "pd.Series[str]") -> list[str]:

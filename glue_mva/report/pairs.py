@@ -53,7 +53,7 @@ def parse_pairs(texts: Sequence[str], rows: Sequence[Row], baseline: str | None 
     """
     base = None
     if baseline is not None and (base := find_row(baseline, rows)) is None:
-        raise UsageError(f"--baseline {baseline}: no row of that name{_nearest(baseline, rows)}")
+        raise UsageError(f"--baseline {baseline}: {unknown_row(baseline, rows)}")
     pairs = default_pairs(rows, base)
     pairs += [_parse(text, rows) for text in texts]
     return list(dict.fromkeys(pairs))
@@ -70,8 +70,9 @@ def _parse(text: str, rows: Sequence[Row]) -> tuple[Row, Row]:
             return a, b
     names = [text[: places[0]], text[places[0] + 1 :]] if places else [text]
     unknown = next((name for name in names if find_row(name, rows) is None), text)
-    raise UsageError(f"--compare {text}: no row {unknown!r}{_nearest(unknown, rows)}; write it as A:B")
+    raise UsageError(f"--compare {text}: {unknown_row(unknown, rows)}; write it as A:B")
 
 
-def _nearest(text: str, rows: Sequence[Row]) -> str:
-    return nearest(text, [row.name for row in rows])
+def unknown_row(text: str, rows: Sequence[Row]) -> str:
+    """What to say of a name that no row has."""
+    return f"no row {text!r}{nearest(text, [row.name for row in rows])}"

@@ -20,6 +20,7 @@ from glue_mva.report.speed import Reach, reaches, speed_table
 from glue_mva.report.tables import Table3, body, table3, table3_latex, table3_markdown
 from glue_mva.report.verdicts import MARGIN
 from glue_mva.sweep.config import SweepConfig, load_sweep
+from glue_mva.sweep.kept import kept_sweep
 
 
 class PrintedTable(pd.DataFrame):
@@ -172,9 +173,9 @@ def results(
         raise UsageError(f"--margin {margin}: must be 0 or more")
     paths = [Path(folder) for folder in folders]
     runs = load_runs(paths, where)
-    given = load_sweep(sweep) if isinstance(sweep, str | Path) else sweep
+    given = load_sweep(sweep) if isinstance(sweep, str | Path) else sweep or kept_sweep(paths)
     made = study(runs, given, seeds, as_found=as_found)
-    made.notes += check_comparable(made.runs.keep(np.isin(made.runs.table.index, made.members["run_id"])))
+    check_comparable(made.runs.keep(np.isin(made.runs.table.index, made.members["run_id"])))
     pairs = parse_pairs(compare, made.rows, baseline)
     base = find_row(baseline, made.rows) if baseline is not None else None
     return Results(made, pairs, base, margin, with_paper=with_paper)

@@ -10,6 +10,7 @@ import numpy as np
 from glue_mva import paper
 from glue_mva.report import suite
 from glue_mva.report.aggregate import Row, Study, missing_reason
+from glue_mva.report.mixtures import mixtures
 from glue_mva.report.stats import standard_error
 from glue_mva.tasks import TASKS, get_task
 from glue_mva.text import Strong, count, error, latex, markdown, markdown_table, score, signed
@@ -83,10 +84,15 @@ def table3(made: Study, *, with_paper: bool = False) -> Table3:
             if entry.reason is not None:
                 notes.append(f"{TASKS[task].title}, {row.label}: {entry.reason}")
             final = made.final(task, row.name)
-            for warning, runs in final["warnings"].value_counts().items():
+            warnings = final["warnings"].value_counts()
+            for warning, runs in warnings.items():
                 notes.append(f"{TASKS[task].title}, {row.label}: {runs} of {len(final)} runs: {warning}")
+            if warnings.empty and entry.reason is None and (unlearned := _unlearned(made, task, row)):
+                notes.append(f"{TASKS[task].title}, {row.label}: {unlearned}")
         entries[AVERAGE, row.name] = _average(made, row, [entries[task, row.name] for task in made.tasks])
-    table = Table3(made.tasks, made.rows, entries, "", notes, with_paper or is_papers_setting(made), with_paper)
+    table = Table3(
+        made.tasks, made.rows, entries, "", notes + mixtures(made), with_paper or is_papers_setting(made), with_paper
+    )
     for column in table.columns:
         _mark_best([(column, row.name) for row in made.rows], entries)
     return replace(table, caption=caption(made, table))
@@ -97,8 +103,22 @@ def _entry(made: Study, task: str, row: Row) -> Entry:
     if (reason := missing_reason(made, task, row.name)) is not None:
         return Entry(math.nan, math.nan, len(scores), reason)
     median = float(np.median(scores))
-    constant = float(made.final(task, row.name)["majority_score"].max())
-    return Entry(median, standard_error(scores), len(scores), constant=median <= constant + 1e-9)
+    return Entry(median, standard_error(scores), len(scores), constant=median <= _constant(made, task, row))
+
+
+def _constant(made: Study, task: str, row: Row) -> float:
+    """Score of a constant prediction, and what rounding may add to it."""
+    return float(made.final(task, row.name)["majority_score"].max()) + 1e-9
+
+
+def _unlearned(made: Study, task: str, row: Row) -> str:
+    """`1 of 4 seeds (3) is no better than a constant prediction`; empty where all learned."""
+    scores = made.scores(task, row.name)
+    seeds = sorted(scores[scores <= _constant(made, task, row)].index)
+    if not seeds:
+        return ""
+    which = f"{len(seeds)} of {len(scores)} seeds ({', '.join(map(str, seeds))})"
+    return f"{which} {'is' if len(seeds) == 1 else 'are'} no better than a constant prediction"
 
 
 def _average(made: Study, row: Row, entries: list[Entry]) -> Entry:

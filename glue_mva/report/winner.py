@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from glue_mva.errors import UsageError, nearest
+from glue_mva.errors import UsageError
 from glue_mva.report.aggregate import Study
+from glue_mva.report.pairs import find_row, unknown_row
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,16 @@ def winner(study: Study, task: str, row: str | None = None) -> Winner | None:
     """The final run of a task with the best dev score; of equals, the first in the order of the table.
 
     Args:
-        row: name or label of the only row of the table to look at.
+        row: the only row of the table to look at, by its name or as the table shows it.
 
     Raises:
         UsageError: no such row.
     """
-    rows = [r for r in study.rows if row is None or row in (r.name, r.label)]
-    if not rows:
-        raise UsageError(f"no row {row!r} in these runs{nearest(str(row), [r.name for r in study.rows])}")
+    rows = study.rows
+    if row is not None:
+        if (found := find_row(row, rows)) is None:
+            raise UsageError(f"--row {row}: {unknown_row(row, rows)}")
+        rows = [found]
     final = [study.final(task, r.name).assign(label=r.label) for r in rows]
     usable = pd.concat([part[(part["status"] == "ok") & part["score"].notna()] for part in final])
     if usable.empty:

@@ -1,5 +1,6 @@
 """`SweepConfig`: what a sweep file says, checked, with every problem listed at once. Imports no torch."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,6 +20,11 @@ CONFIGS = next((f for f in (_PACKAGE / "configs", _PACKAGE.parent / "configs") i
 there), else the folder `configs/` at the top of the source tree."""
 
 DEFAULT_SWEEP = "table3"
+
+SWEEP_FILE = "sweep.json"
+"""The sweep that filled a folder, as it left itself there; see `sweep.kept`."""
+LONGEST_KEPT = 2**20
+"""Bytes of such a file that are read; one of ours has some 1,000."""
 
 SET_BY_SWEEP = {
     "task": "tasks", "optim": "optimizers", "optim_args": "optimizers[].optim_args", "lr": "lr",
@@ -179,37 +185,63 @@ def base_rows(entry: OptimizerEntry, entries: Iterable[OptimizerEntry]) -> list[
 
 
 def sweep_path(file: str | Path) -> Path:
-    """The sweep file that a path or a name means; `table3`, `table3.toml` and `configs/table3.toml` are found in the
-    package where no such file lies in the working directory.
+    """The sweep file that a path or a name means: a file, the folder that a sweep filled, or a name; `table3`,
+    `table3.toml` and `configs/table3.toml` are found in the package where no such file lies in the working directory.
 
     Raises:
-        UsageError: neither a file nor a name; lists the names.
+        UsageError: none of these; lists the names.
     """
     try:
         path = Path(expanded(str(file)))
     except ValueError as error:
         raise UsageError(f"sweep file {error}") from None
-    if path.is_file():
-        return path
+    for found in (path, path / SWEEP_FILE):
+        if found.is_file():
+            return found
     shipped = {p.stem: p for p in sorted(CONFIGS.glob("*.toml"))}
     if path.parent in (Path(), Path("configs")) and path.suffix in ("", ".toml") and path.stem in shipped:
         return shipped[path.stem]
+    if path.is_dir():
+        raise UsageError(f"{path}: no {SWEEP_FILE} in this folder: give the sweep's file")
     raise UsageError(f"no sweep file {str(file)!r}{nearest(path.stem, shipped)}")
 
 
 def load_sweep(file: str | Path, overrides: dict[str, Any] | None = None) -> SweepConfig:
-    """Read a sweep file by path or name. `overrides` replace keys of the file; tables (`run`) are merged.
+    """Read a sweep file by path, folder or name. `overrides` replace keys of the file; tables (`run`) are merged.
 
     Raises:
-        UsageError: no such file, not TOML, or bad values: all problems in one line.
+        UsageError: no such file, not TOML (or JSON, of one that a sweep left), or bad values: all problems in one line.
     """
     path = sweep_path(file)
-    values = read_toml(path)
-    for key, value in (overrides or {}).items():
-        if isinstance(value, dict) and not isinstance(values.get(key, {}), dict):
-            raise UsageError(f"{path}: {key} = {values[key]!r} has no keys, such as {next(iter(value))!r}")
-        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
+    values = read_toml(path) if path.name != SWEEP_FILE else {**_read_kept(path), "output": str(path.parent)}
     try:
-        return SweepConfig(**values)
+        return SweepConfig(**merged(values, overrides or {}))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Keys of a sweep file with others over them; tables are merged.
+
+    Raises:
+        UsageError: a table for a key that has a plain value.
+    """
+    both = dict(values)
+    for key, value in overrides.items():
+        before = both.get(key, {})
+        if isinstance(value, dict) and not isinstance(before, dict):
+            raise UsageError(f"{key} = {before!r} has no keys, such as {next(iter(value))!r}")
+        both[key] = {**before, **value} if isinstance(value, dict) else value
+    return both
+
+
+def _read_kept(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes()) if path.stat().st_size <= LONGEST_KEPT else None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: not the file of a sweep: it is damaged; remove it, and give the sweep's own file")
+    return values

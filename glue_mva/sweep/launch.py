@@ -14,6 +14,7 @@ from glue_mva.record import of_other_source, set_aside
 from glue_mva.sweep import store
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.engine import Engine
+from glue_mva.sweep.kept import keep_sweep
 from glue_mva.sweep.plan import Speed, estimate_speed, seconds_of
 from glue_mva.sweep.protocol import Cells, Outcome, SweepRun, cells, final_runs, gather, known_runs
 from glue_mva.sweep.worker import Finished
@@ -45,8 +46,8 @@ class Progress:
     running: dict[str, SweepRun] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     """run_id -> why, of runs that failed and will not be tried again by this launch."""
-    untested: set[str] = field(default_factory=set)
-    """Runs that ended well, but without the test predictions that are wanted: they are made again."""
+    lacking: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """run_id -> what is wanted of a run that ended well without it (test predictions, weights): it is made again."""
     slots: int = 1
     started: float = field(default_factory=time.monotonic)
     finished_here: int = 0
@@ -71,24 +72,23 @@ def read_progress(sweep: SweepConfig) -> tuple[Progress, dict[str, str]]:
     table, output = cells(sweep), Path(sweep.output)
     failed: dict[str, str] = {}
     problems: dict[str, str] = {}
-    untested: set[str] = set()
+    lacking: dict[str, tuple[str, ...]] = {}
 
     def look(runs: list[SweepRun]) -> dict[str, Outcome]:
-        wanted = {run.run_id: run for run in runs}
-        found, bad = store.read_outcomes(output, sorted(wanted))
+        found, bad = store.read_outcomes(output, {run.run_id: run.config for run in runs})
         problems.update(bad)
-        untested.update(run_id for run_id, outcome in found.items() if wanted[run_id].lacks_test(outcome))
+        lacking.update({run_id: outcome.lacks for run_id, outcome in found.items() if outcome.lacks})
         done = {run_id: outcome for run_id, outcome in found.items() if outcome.is_finished}
         failed.update({run_id: outcome.error or "" for run_id, outcome in found.items() if run_id not in done})
-        return {run_id: outcome for run_id, outcome in done.items() if run_id not in untested}
+        return {run_id: outcome for run_id, outcome in done.items() if run_id not in lacking}
 
-    return Progress(table, gather(table, look), Speed(1.0), failed=failed, untested=untested), problems
+    return Progress(table, gather(table, look), Speed(1.0), failed=failed, lacking=lacking), problems
 
 
 def launch(
     sweep: SweepConfig, make_engine: Callable[[], Engine], observer: Observer, *, wait: bool = False
 ) -> Progress:
-    """Make every run of a sweep that has no finished record.
+    """Make every run of a sweep that has no finished record; leaves the sweep itself beside them.
 
     Args:
         make_engine: called only where something is left to run.
@@ -109,10 +109,10 @@ def launch(
         for run_id in progress.outcomes:
             store.remove_work(output, run_id)
         pending = {run.run_id: run for run in progress.known() if run.run_id not in progress.outcomes}
-        for run_id in progress.untested & pending.keys():
+        for run_id in progress.lacking.keys() & pending.keys():
             pending[run_id] = replace(pending[run_id], config=pending[run_id].config.replace(force=True))
-        if progress.untested:
-            observer.note(f"{untested_in_words(progress)}: made again", important=True)
+        if progress.lacking:
+            observer.note(f"{lacking_in_words(progress)}: made again", important=True)
         older = of_other_source(output, [run.config for run in pending.values()])
         for row, number in Counter(pending[run_id].row for run_id in older).items():
             observer.note(f"{row}: {number} runs were made by another version of it, and are run anew", important=True)
@@ -121,9 +121,12 @@ def launch(
             engine = make_engine()
             try:
                 _prepare(progress.table, pending, engine, observer)
+                keep_sweep(sweep)
                 _Launch(sweep, progress, pending, engine, observer).work()
             finally:
                 engine.close()
+        else:
+            keep_sweep(sweep)
     return progress
 
 
@@ -220,10 +223,10 @@ def more_parts(config: ResolvedConfig) -> int:
     return next((parts for parts in range(wanted, batch + 1) if batch % parts == 0), batch)
 
 
-def untested_in_words(progress: Progress) -> str:
-    """How many runs are made again for their test predictions, for people."""
-    count = len(progress.untested)
-    return f"{count} finished run{'' if count == 1 else 's'} without the test predictions that are wanted"
+def lacking_in_words(progress: Progress) -> str:
+    """How many runs are made again, and for the sake of what, for people."""
+    count, names = len(progress.lacking), sorted({name for lacks in progress.lacking.values() for name in lacks})
+    return f"{count} finished {'run was' if count == 1 else 'runs were'} made without {' and '.join(names)}"
 
 
 def in_words(outcome: Outcome) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -91,6 +92,18 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Machines:
+    """Where a sweep is to run."""
+
+    gpus: int
+    runs_per_gpu: int = 1
+
+    @property
+    def slots(self) -> int:
+        return self.gpus * self.runs_per_gpu
+
+
+@dataclass(frozen=True)
 class Plan:
     """The whole sweep, line by line; totals are properties."""
 
@@ -101,6 +114,9 @@ class Plan:
     """Of one run that is long enough to write checkpoints; while it runs."""
     savings: list[tuple[str, int, float]]
     """(change, runs saved, seconds saved), largest first."""
+    partial: list[str]
+    """`RTE (1,000 of 2,490 training rows)` of every task whose data are not the whole."""
+    machines: Machines | None = None
 
     @property
     def runs(self) -> int:
@@ -119,25 +135,44 @@ class Plan:
         return sum(line.left * line.seconds for line in self.lines)
 
     @property
+    def wall_seconds(self) -> float:
+        """Until all that is left is done on `machines`: all runs spread evenly, or the longest search with the longest
+        final run after it, where that is longer."""
+        slots = self.machines.slots if self.machines is not None else 1
+        chains: dict[tuple[str, str], float] = defaultdict(float)
+        for line in self.lines:
+            chains[line.task, line.row] += line.seconds * (line.left > 0)
+        return max(self.seconds_left / slots, *chains.values(), 0.0)
+
+    @property
     def longest(self) -> Line | None:
         return max(self.lines, key=lambda line: line.seconds, default=None)
 
 
-def make_plan(sweep: SweepConfig, outcomes: Outcomes) -> Plan:
+def make_plan(
+    sweep: SweepConfig, outcomes: Outcomes, machines: Machines | None = None, tokens_per_second: float | None = None
+) -> Plan:
     """Count and estimate every run of a sweep.
+
+    Args:
+        machines: GPUs to run on; by default this machine.
+        tokens_per_second: training speed of one run, in place of what records tell or an assumption.
 
     Raises:
         UsageError: a data folder without one of the tasks: all that are missing, in one line.
     """
     table = cells(sweep)
     _check_data(table)
-    speed = estimate_speed(sweep)
+    speed = estimate_speed(sweep, machines)
+    if tokens_per_second is not None:
+        speed = Speed(tokens_per_second, basis=f"{tokens_per_second:,.0f} tokens/s in each run, as given",
+                      record_bytes=speed.record_bytes)  # fmt: skip
     lines = [line for key in table for line in _lines(table, key, outcomes, speed)]
     record_bytes = speed.record_bytes or ASSUMED_RECORD_BYTES
     predictions = sum(line.left * line.unit.eval_rows * 4 * (2 * get_task(line.task).num_labels + 1) for line in lines)
     disk = sum(line.left for line in lines) * record_bytes + (0 if speed.record_bytes else predictions)
     checkpoint = CHECKPOINT_BYTES_PER_PARAMETER * _parameters(_first_config(table).model)
-    return Plan(lines, speed, disk, checkpoint, _savings(sweep, lines, speed))
+    return Plan(lines, speed, disk, checkpoint, _savings(sweep, lines, speed), _partial(table), machines)
 
 
 def _lines(table: Cells, key: tuple[str, str], outcomes: Outcomes, speed: Speed) -> list[Line]:
@@ -155,6 +190,17 @@ def _lines(table: Cells, key: tuple[str, str], outcomes: Outcomes, speed: Speed)
     return lines
 
 
+def _partial(table: Cells) -> list[str]:
+    found = {}
+    for cell in table.values():
+        task, config = get_task(cell.task), cell.any_config
+        counts = [(rows_used(config, "train"), task.rows["train"], "training")] if "train" in task.rows else []
+        counts += [(rows_used(config, split), task.rows[split], "dev") for split in task.eval_splits]
+        if short := [f"{n:,} of {whole:,} {what} rows" for n, whole, what in counts if n != whole]:
+            found[cell.task] = f"{task.title} ({', '.join(dict.fromkeys(short))})"
+    return list(found.values())
+
+
 def _is_done(run_id: str, outcomes: Outcomes) -> bool:
     return run_id in outcomes and outcomes[run_id].is_finished
 
@@ -165,9 +211,8 @@ def _first_config(table: Cells) -> ResolvedConfig:
 
 def unit_of(config: ResolvedConfig) -> Unit:
     """Updates, examples and tokens of one run."""
-    rows = _limited(_rows(config.data, config.task, "train"), config.max_train_samples)
-    task = get_task(config.task)
-    eval_rows = sum(_limited(_rows(config.data, config.task, s), config.max_eval_samples) for s in task.eval_splits)
+    rows = rows_used(config, "train")
+    eval_rows = sum(rows_used(config, split) for split in get_task(config.task).eval_splits)
     if config.holdout_fraction:
         eval_rows = round(rows * config.holdout_fraction)
         rows -= eval_rows
@@ -182,7 +227,10 @@ def unit_of(config: ResolvedConfig) -> Unit:
     return Unit(steps.max_steps, examples, examples * length, evaluated, eval_rows)
 
 
-def _limited(rows: int, limit: int) -> int:
+def rows_used(config: ResolvedConfig, split: str) -> int:
+    """Rows of a split that a run trains or is evaluated on."""
+    rows = _rows(config.data, config.task, split)
+    limit = config.max_train_samples if split == "train" else config.max_eval_samples
     return min(rows, limit) if limit else rows
 
 
@@ -220,9 +268,13 @@ def _check_data(table: Cells) -> None:
         raise UsageError("; ".join(missing.values()))
 
 
-def estimate_speed(sweep: SweepConfig) -> Speed:
+def estimate_speed(sweep: SweepConfig, machines: Machines | None = None) -> Speed:
     """Speed from the records of the same model in the sweep's folder, of the device most of them ran on; else the
-    stated assumption."""
+    stated assumption.
+
+    Args:
+        machines: look at records of GPUs only, and assume a GPU.
+    """
     model = next(iter(cells(sweep).values())).any_config.model
     found: dict[str, list[tuple[str, float, int]]] = {}
     for path in sorted(Path(sweep.output).glob(f"*/{RECORD_FILE}"))[:SAMPLE_RECORDS]:
@@ -234,13 +286,13 @@ def estimate_speed(sweep: SweepConfig) -> Speed:
         execution = record.execution
         if record.status != "ok" or execution is None or execution.resumed_from_step or record.config.model != model:
             continue
-        if not execution.total_seconds:
+        if not execution.total_seconds or (machines is not None and execution.device_type != "cuda"):
             continue
         size = sum(p.stat().st_size for p in path.parent.iterdir() if p.is_file())
         rate = unit.work / execution.total_seconds
         found.setdefault(execution.device, []).append((record.config.task, rate, size))
     if not found:
-        return _assumed_speed(model)
+        return _assumed_speed(model, machines)
     device, rates = max(found.items(), key=lambda item: len(item[1]))
     tasks = {task for task, _, _ in rates}
     return Speed(
@@ -252,10 +304,14 @@ def estimate_speed(sweep: SweepConfig) -> Speed:
     )
 
 
-def _assumed_speed(model: str) -> Speed:
-    kind = "gpu" if os.path.exists("/dev/nvidia0") else "cpu"  # noqa: PTH110 - a device node, no file
+def _assumed_speed(model: str, machines: Machines | None) -> Speed:
+    """Runs that share a GPU are assumed to share its speed, and to gain nothing by it."""
+    kind = "gpu" if machines is not None or os.path.exists("/dev/nvidia0") else "cpu"  # noqa: PTH110 - a device node
     rate = ASSUMED_TOKENS_PER_SECOND[kind] * ASSUMED_PARAMETERS / _parameters(model)
     where = "one GPU" if kind == "gpu" else "the CPU (no GPU seen here)"
+    if machines is not None and machines.runs_per_gpu > 1:
+        rate /= machines.runs_per_gpu
+        where = f"one GPU that {machines.runs_per_gpu} runs share"
     return Speed(rate, basis=f"assumed, not measured: {rate:,.0f} tokens/s on {where}")
 
 

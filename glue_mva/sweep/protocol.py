@@ -43,8 +43,8 @@ class Outcome:
     seconds: float | None = None
     """Wall time of the whole run; unknown for one that was cut off and resumed."""
     error: str | None = None
-    has_test: bool = False
-    """Whether it predicted the test sets."""
+    lacks: tuple[str, ...] = ()
+    """What is wanted of it that it ended well without: fields of `RunConfig`."""
 
     @classmethod
     def of(cls, record: RunRecord) -> "Outcome":
@@ -56,7 +56,6 @@ class Outcome:
             record.schedule.max_steps if record.schedule is not None else None,
             None if execution is None or execution.resumed_from_step else execution.total_seconds,
             record.error,
-            record.data is not None and record.data.test_rows is not None,
         )
 
     @property
@@ -102,10 +101,6 @@ class SweepRun:
     @cached_property
     def run_id(self) -> str:
         return run_id(self.config)
-
-    def lacks_test(self, outcome: Outcome) -> bool:
-        """Whether it ended well, but without the test predictions that are wanted."""
-        return self.config.predict_test and outcome.status == "ok" and not outcome.has_test
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +181,7 @@ class Cell:
         values: dict[str, Any] = point._asdict()
         values["sources"] = {**self.any_config.sources, **dict.fromkeys(values, "given")}
         if stage == "search" and self.sweep.protocol != "grid":
-            values["predict_test"] = False  # only final runs are ever submitted
+            values |= {"predict_test": False, "save_model": False}  # only final runs are ever handed out
         if holdout:
             values |= {"holdout_fraction": self.sweep.holdout_fraction, "holdout_seed": self.sweep.holdout_seed}
         configs = [self.any_config.model_copy(update={**values, "seed": seed}) for seed in seeds]

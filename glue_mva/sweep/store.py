@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from filelock import FileLock, Timeout
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
 from glue_mva.files import atomic_write
-from glue_mva.record import LOCK_FILE, RECORD_FILE, RecordError, RunRecord, read_own, write_failure
+from glue_mva.record import LOCK_FILE, RECORD_FILE, RecordError, RunRecord, lacking, read_own, write_failure
 from glue_mva.sweep.protocol import Outcome
 
 LOG_FILE = "log.txt"
@@ -27,20 +28,31 @@ STATE_FILE = ".sweep.json"
 """What the sweep at work in a folder is doing; read by `glue-mva status`."""
 
 
-def read_outcomes(output: Path, run_ids: Iterable[str]) -> tuple[dict[str, Outcome], dict[str, str]]:
-    """(run_id -> outcome of each run that has a record, run_id -> why its record cannot be used)."""
+def read_outcomes(output: Path, wanted: Mapping[str, ResolvedConfig]) -> tuple[dict[str, Outcome], dict[str, str]]:
+    """(run_id -> outcome of each run that has a record, run_id -> why its record cannot be used).
+
+    Args:
+        wanted: run_id -> config of the runs to look for.
+    """
     present = {entry.name for entry in os.scandir(output)} if output.is_dir() else set()
     outcomes: dict[str, Outcome] = {}
     problems: dict[str, str] = {}
-    for run_id in run_ids:
+    for run_id, config in wanted.items():
         path = output / run_id / RECORD_FILE
-        if run_id not in present or run_id in outcomes or not path.exists():
+        if run_id not in present or not path.exists():
             continue
         try:
-            outcomes[run_id] = Outcome.of(read_own(output / run_id))
+            record = read_own(output / run_id)
+            lacks = lacking(record, path.parent, predict_test=config.predict_test, save_model=config.save_model)
+            outcomes[run_id] = replace(Outcome.of(record), lacks=tuple(lacks))
         except RecordError as error:
             problems[run_id] = str(error)
     return outcomes, problems
+
+
+def recorded(output: Path) -> set[str]:
+    """Names of the folders with a record."""
+    return {path.parent.name for path in output.glob(f"*/{RECORD_FILE}")}
 
 
 def remove_work(output: Path, run_id: str) -> None:

@@ -1,5 +1,6 @@
 """Which run counts for which cell: with and without a sweep, duplicates, mixtures, unusable records."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,9 @@ import pytest
 from glue_mva.errors import UsageError
 from glue_mva.report.aggregate import Study, cell_table, missing_reason, run_table, study
 from glue_mva.report.load import check_comparable, load_runs
+from glue_mva.report.results import results
 from glue_mva.sweep.config import SweepConfig
+from glue_mva.sweep.kept import keep_sweep
 from glue_mva.sweep.protocol import Outcome, cells, known_runs
 from tests.report.factory import make_record, write_run
 
@@ -39,7 +42,7 @@ def run_sweep(sweep: SweepConfig, folder: Path, *, rounds: int = 3) -> None:
 
 
 def sweep_of(**values) -> SweepConfig:
-    return SweepConfig(tasks=["rte"], optimizers=["adam", "madam"], **(GRID | values))
+    return SweepConfig(**({"tasks": ["rte"], "optimizers": ["adam", "madam"]} | GRID | values))
 
 
 def test_paper_protocol_selects_by_search_seeds_and_shows_other_seeds(tmp_path: Path) -> None:
@@ -115,6 +118,73 @@ def test_runs_of_another_sweep_in_the_same_folder_do_not_count(tmp_path: Path) -
     assert any("no part of this sweep" in note for note in made.notes)
 
 
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (
+            {"num_train_epochs": 1.0},
+            r"44 runs were made with other settings .*: num_train_epochs = 10\.0 \(file: 1\.0\)",
+        ),
+        ({"max_length": 64, "recipe": "hf"}, r"max_length = 512 \(file: 64\).*--as-found"),
+        ({"precision": "bf16"}, r'precision = "auto" \(file: "bf16"\)'),
+    ],
+)
+def test_a_file_that_contradicts_the_records_is_refused_with_the_settings(tmp_path: Path, run: dict, said: str) -> None:
+    """Also where the file names a setting that the recipe gave the runs."""
+    sweep = sweep_of(search_seeds=3)
+    run_sweep(sweep, tmp_path)
+    other = sweep.replace(run=run)
+    with pytest.raises(UsageError, match=said):
+        study(load_runs([tmp_path]), other)
+    made = study(load_runs([tmp_path]), other, as_found=True)
+    assert len(made.scores("rte", "adam")) == 4
+    assert any("taken as found" in note for note in made.runs.notes)
+
+
+def test_a_file_that_leaves_out_a_setting_of_the_records_contradicts_them(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_run(tmp_path, make_record("rte", "adam", lr=1e-5, weight_decay=0.1, seed=seed, num_train_epochs=2.0))
+    sweep = SweepConfig(tasks=["rte"], optimizers=["adam"], lr=1e-5, weight_decay=0.1, final_seeds=2)
+    with pytest.raises(UsageError, match=r"2 runs were .*: num_train_epochs = 2\.0 \(file: 10\.0\)"):
+        study(load_runs([tmp_path]), sweep)
+    write_run(tmp_path, make_record("rte", "adam", score=71.0, lr=1e-5, weight_decay=0.1, seed=1))
+    made = study(load_runs([tmp_path]), sweep)
+    assert made.scores("rte", "adam").to_dict() == {1: 71.0}
+    assert any("2 runs were made with other settings" in note and "left out" in note for note in made.runs.notes)
+
+
+def test_with_the_kept_sweep_search_seeds_are_not_pooled_wherever_the_folder_lies(tmp_path: Path) -> None:
+    sweep = sweep_of(output=str(tmp_path / "runs"), search_seeds=2, final_seeds=2, tasks=["rte"])
+    run_sweep(sweep, tmp_path / "runs")
+    keep_sweep(sweep)
+    whole = results(tmp_path / "runs")
+    assert list(whole.made.scores("rte", "adam").index) == [1, 2]
+    assert whole.made.planned["rte", "adam", "search"] == 12 and whole.notes == []
+    shutil.move(tmp_path / "runs", tmp_path / "elsewhere" / "renamed")
+    moved = results(tmp_path / "elsewhere" / "renamed")
+    assert moved.table3.to_markdown() == whole.table3.to_markdown()
+    pd.testing.assert_frame_equal(moved.cells, whole.cells)
+    # Two halves of it, as from two machines, and one of them twice.
+    halves = [tmp_path / "half", tmp_path / "other half"]
+    for number, folder in enumerate(sorted(p for p in (tmp_path / "elsewhere" / "renamed").iterdir() if p.is_dir())):
+        shutil.copytree(folder, halves[number % 2] / folder.name)
+    for half in halves:
+        shutil.copy(tmp_path / "elsewhere" / "renamed" / "sweep.json", half)
+    merged = results(*halves, halves[0])
+    assert merged.table3.to_markdown() == whole.table3.to_markdown()
+
+
+def test_without_a_sweep_search_seeds_are_not_pooled(tmp_path: Path) -> None:
+    """Also where the search had as many seeds as were asked for, and a better score."""
+    for seed in (1001, 1002, 1003):
+        write_run(tmp_path, make_record("rte", "adam", score=80.0, lr=1e-5, seed=seed))
+    for seed in (1, 2):
+        write_run(tmp_path, make_record("rte", "adam", score=70.0 + seed, lr=1e-5, seed=seed))
+    made = results(tmp_path).made
+    assert made.scores("rte", "adam").to_dict() == {1: 71.0, 2: 72.0}
+    assert made.of("rte", "adam", "search")["seed"].tolist() == [1001, 1002, 1003]
+
+
 def test_no_record_of_the_sweep_is_an_error(tmp_path: Path) -> None:
     write_run(tmp_path, make_record("rte", "laprop", seed=3))
     with pytest.raises(UsageError, match="none of 1 records belongs to the sweep"):
@@ -183,12 +253,6 @@ def test_where_picks_one_of_a_mixture(tmp_path: Path) -> None:
         load_runs([tmp_path], ["recipes=hf"])
     with pytest.raises(UsageError, match="none of 2 records meets"):
         load_runs([tmp_path], ["recipe=none"])
-
-
-def test_other_precision_is_noted_not_refused(tmp_path: Path) -> None:
-    write_run(tmp_path, make_record("rte", "adam", seed=1))
-    write_run(tmp_path, make_record("rte", "madam", seed=2, precision="bf16"))
-    assert check_comparable(load_runs([tmp_path])) == ['RTE: runs with different precision ("auto", "bf16")']
 
 
 def test_unusable_records_are_named_and_left_out(tmp_path: Path) -> None:

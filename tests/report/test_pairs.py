@@ -41,7 +41,7 @@ def test_another_baseline_for_all() -> None:
     found = names(parse_pairs([], ROWS, "LaMAdam"))
     assert {b for _, b in found} == {"lamadam"}
     assert len(found) == len(ROWS) - 1
-    with pytest.raises(UsageError, match="--baseline lamadm: no row of that name; did you mean 'lamadam'"):
+    with pytest.raises(UsageError, match="--baseline lamadm: no row 'lamadm'; did you mean 'lamadam'"):
         parse_pairs([], ROWS, "lamadm")
 
 

@@ -62,15 +62,15 @@ def test_only_final_runs_predict_and_finished_ones_are_made_again(glue, tiny_mod
     plain = sweep.replace(run=sweep.run | {"predict_test": False})
     make_all(plain)
     before = {path.parent.name: read_record(path) for path in (tmp_path / "runs").glob("*/record.json")}
-    untested = read_progress(sweep)[0].untested
+    untested = set(read_progress(sweep)[0].lacking)
     assert untested == {run_id for run_id, record in before.items() if record.config.seed < 1001} and len(untested) == 2
-    assert any("2 finished runs without the test predictions" in note for note in make_all(sweep))
+    assert any("2 finished runs were made without predict_test" in note for note in make_all(sweep))
     after = {run_id: read_record(tmp_path / "runs" / run_id) for run_id in before}
     for run_id, record in after.items():
         assert record.epochs == before[run_id].epochs
         assert (record.data.test_rows == {"test": 24}) == (run_id in untested)
         assert (record == before[run_id]) == (run_id not in untested)
-    assert not read_progress(sweep)[0].untested
+    assert not read_progress(sweep)[0].lacking
     assert all("made again" not in note for note in make_all(sweep)) and make_all(plain) == []
 
 

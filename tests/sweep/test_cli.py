@@ -12,7 +12,7 @@ import pytest
 
 from glue_mva.sweep import SweepConfig, expand, load_sweep
 from glue_mva.sweep.launch import read_progress
-from glue_mva.sweep.plan import make_plan, unit_of
+from glue_mva.sweep.plan import Machines, make_plan, unit_of
 from glue_mva.sweep.protocol import cells
 
 from .kills import sweep_process
@@ -77,6 +77,57 @@ def test_status_names_failed_and_unusable_runs_with_one(finished: Path, here: Pa
     assert second.read_text() == ""  # only looked at
 
 
+def test_the_folder_says_which_sweep_filled_it(finished: Path, here: Path, tmp_path: Path):
+    shutil.copytree(finished, tmp_path / "moved")
+    for words in (["status"], ["plan"], ["sweep", "--engine", "inline"]):
+        done = command(here, *words, str(tmp_path / "moved"))
+        assert done.returncode == 0, done.stderr
+        assert "24 of 24 runs done" in done.stdout or "24 runs, 24 done" in done.stdout
+        assert "other records" not in done.stdout
+    assert load_sweep(tmp_path / "moved").replace(output="runs") == load_sweep("sweep.toml")
+    elsewhere = command(tmp_path, "status", "moved")  # no data and no model there, so no run can be told by them
+    assert "0 of 24 runs done" in elsewhere.stdout and "24 other records lie here" in elsewhere.stdout
+
+
+def test_the_report_of_a_folder_needs_no_more_and_takes_the_words_given_to_sweep(
+    finished: Path, here: Path, tmp_path: Path
+):
+    def report(*words: str) -> subprocess.CompletedProcess[str]:
+        return command(here, "report", str(finished), "--out", str(tmp_path / "out"), *words)
+
+    plain = report()
+    assert plain.returncode == 0, plain.stderr
+    assert "over 2 seeds" in plain.stdout and "selected on the same dev set, with other seeds" in plain.stdout
+    assert "note:" not in plain.stdout
+    assert report("--sweep", "sweep.toml").stdout == plain.stdout
+    fewer = report("--sweep", "sweep.toml", "--final-seeds", "1", "--tasks", "rte", "--num-train-epochs", "1")
+    assert fewer.returncode == 0 and "over 1 seed." in fewer.stdout and "MRPC" not in fewer.stdout
+    assert report("--final-seeds", "1", "--tasks", "rte").stdout.splitlines()[0] == fewer.stdout.splitlines()[0]
+    for words, said in (
+        (["--sweep", "sweep.toml", "--num-train-epochs", "2"], "num_train_epochs = 1.0 (file: 2.0)"),
+        (["--set", "final_sedes=2"], "--set: unknown key 'final_sedes'"),
+        (["--where", "optm=adam"], "--where optm=adam: no such key of a run"),
+        (["--where", "optim"], "--where 'optim': write it as key=value"),
+    ):
+        done = report(*words)
+        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+    assert report("--sweep", "sweep.toml", "--num-train-epochs", "2", "--as-found").returncode == 0
+
+
+def test_weights_that_a_finished_sweep_did_not_keep(finished: Path, here: Path, tmp_path: Path):
+    """Never passed off as done: said beforehand, and made again by a launch, of the final runs only."""
+    shutil.copytree(finished, tmp_path / "runs")
+    words = ["sweep.toml", "--output", str(tmp_path / "runs"), "--tasks", "rte", "--optimizers", "adam", "--save-model"]
+    said = "2 finished runs were made without save_model"
+    planned, looked = command(here, "plan", *words), command(here, "status", *words)
+    assert said in planned.stderr and "6 runs, 4 done" in planned.stdout
+    assert said in looked.stdout and "4 of 6 runs done" in looked.stdout
+    made = command(here, "sweep", *words, "--engine", "inline")
+    assert made.returncode == 0 and f"{said}: made again" in made.stdout and "6 of 6 runs done" in made.stdout
+    assert len(list((tmp_path / "runs").glob("*/model"))) == 2
+    assert command(here, "sweep", *words, "--engine", "inline").stdout.count("made again") == 0
+
+
 @pytest.mark.parametrize(
     ("number", "engine"),
     [(signal.SIGINT, "inline"), (signal.SIGTERM, "inline"), (signal.SIGHUP, "inline"), (signal.SIGTERM, "ray")],
@@ -112,6 +163,37 @@ def test_plan_counts_runs_and_updates(finished: Path, here: Path):
     assert "assumed, not measured" in shown.stdout
     assert "--protocol fixed would save" in shown.stdout
     assert not (here / "elsewhere").exists()
+
+
+def test_plan_says_hours_on_gpus_and_where_data_are_partial(tmp_path: Path):
+    """By name, from a folder without the repository's files."""
+    assert (
+        "partial data: QNLI (64 of 104,743 training rows, 64 of 5,463 dev rows)"
+        in command(tmp_path, "plan", "smoke").stdout
+    )
+    done = command(tmp_path, "plan", "table3", "--gpus", "8", "--runs-per-gpu", "2", "--tokens-per-second", "5000")
+    assert done.returncode == 0
+    assert "partial data" not in done.stdout and "5,000 tokens/s in each run, as given" in done.stdout
+    assert re.search(r"wall time left: about [\d,.]+ h on 8 GPUs, 2 runs on each", done.stdout)
+    assert command(tmp_path, "plan", "table3", "--runs-per-gpu", "2").returncode == 2
+
+
+def test_wall_time_is_the_sum_over_slots_and_at_least_the_longest_chain():
+    sweep = SweepConfig(tasks=["rte", "sst2"], optimizers=["adam"], lr=[1e-5, 2e-5], weight_decay=0.1, final_seeds=1)
+    plan = make_plan(sweep, {}, Machines(1), 1000.0)
+    each = {line.task: line.seconds for line in plan.lines}
+    assert plan.wall_seconds == pytest.approx(3 * each["rte"] + 3 * each["sst2"])
+    assert make_plan(sweep, {}, Machines(2, 8), 1000.0).wall_seconds == pytest.approx(2 * each["sst2"])
+    halved = make_plan(sweep, {}, Machines(1, 2)).speed.tokens_per_second
+    assert halved == make_plan(sweep, {}, Machines(1)).speed.tokens_per_second / 2
+
+
+def test_plan_counts_the_rows_of_the_demo():
+    sweep = SweepConfig(tasks=["qnli"], optimizers=["adam"], lr=1e-5, weight_decay=0.1,
+                        run={"data": "demo", "num_train_epochs": 1.0, "recipe": "hf"})  # fmt: skip
+    plan = make_plan(sweep, {})
+    assert plan.lines[0].unit.examples == 2000
+    assert plan.partial == ["QNLI (2,000 of 104,743 training rows, 800 of 5,463 dev rows)"]
 
 
 def test_plan_of_the_papers_table_matches_the_papers_updates():

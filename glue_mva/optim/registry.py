@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from glue_mva.errors import UsageError, nearest
+from glue_mva.errors import UsageError, first_line, nearest
 from glue_mva.optim.source import note_import
 
 if TYPE_CHECKING:
@@ -134,9 +134,8 @@ def import_class(path: str) -> "type[Optimizer]":
         found: Any = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever somebody else's module does
         hint = "; pip install 'glue-mva[rivals]'" if module in RIVALS else ""
-        said = (str(error).strip() or "no message").splitlines()[0]
         kind = "" if isinstance(error, ImportError) else f"it raises {type(error).__name__}: "
-        raise UsageError(f"cannot import {module!r} of optimizer {path!r}: {kind}{said}{hint}") from error
+        raise UsageError(f"cannot import {module!r} of optimizer {path!r}: {kind}{first_line(error)}{hint}") from error
     try:
         found = operator.attrgetter(name)(found)
     except AttributeError:

@@ -46,8 +46,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silence progress bars of datasets and transformers; the caller shows its own."""
+    """Silence progress bars of datasets and transformers; the caller shows its own, and gets back what it had."""
     verbosity = logging.get_verbosity()
+    quiet_datasets, quiet_transformers = datasets.are_progress_bars_disabled(), not logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -55,8 +56,10 @@ def quiet_libraries() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        datasets.enable_progress_bars()
-        logging.enable_progress_bar()
+        if not quiet_datasets:
+            datasets.enable_progress_bars()
+        if not quiet_transformers:
+            logging.enable_progress_bar()
 
 
 def keep_freed_memory() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from glue_mva.errors import UsageError
+from glue_mva.errors import UsageError, first_line
 from glue_mva.optim.decay import DecoupledDecay, Rule, rule_of, switches
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.optim.routed import RoutedOptimizer
@@ -103,9 +103,9 @@ class OptimizerMaker:
         except UsageError:
             raise
         except (Exception, SystemExit) as error:  # whatever somebody else's class does
-            said = (str(error).strip() or "no message").splitlines()[0]
+            said = f"{type(error).__name__}: {first_line(error)}"
             given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-            raise UsageError(f"{self.label} cannot be built with {given}: {type(error).__name__}: {said}") from error
+            raise UsageError(f"{self.label} cannot be built with {given}: {said}") from error
 
     def settle_decay(self, optimizer: Optimizer) -> Rule | None:
         """See to it that the weight decay of an optimizer that `build` made is decoupled.

@@ -144,6 +144,41 @@ def test_parts_divide_the_batch(batch: int, parts: int, expected: int):
     assert more_parts(config) == expected
 
 
+def test_every_row_is_built_for_the_model_before_the_first_run(here: Path, tmp_path: Path):
+    wrong = {"name": "wrong", "optim": "lamadam", "optim_args": {"beta2_min": 1.5}}
+    sweep = one_run(here, tmp_path, optimizers=["adam", "torch.optim:Muon", wrong])
+    with pytest.raises(UsageError, match=r"Muon cannot be built .*2D parameters.*; invalid beta2_min: 1\.5"):
+        launch(sweep, InlineEngine, Notes())
+    assert not list(Path(sweep.output).glob("*/record.json"))
+
+
+def test_runs_of_another_version_of_an_optimizer_are_made_anew(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sweep = one_run(here, tmp_path, optimizers=["changing:Mine"])
+    said = []
+    for version in (1, 2):
+        (tmp_path / "changing.py").write_text(f"import torch\nclass Mine(torch.optim.SGD): a = {version}\n")
+        monkeypatch.setattr("glue_mva.optim.source._imported", {})  # as in a new process
+        monkeypatch.delitem(sys.modules, "changing", raising=False)
+        notes = Notes()
+        assert launch(sweep, InlineEngine, notes).is_complete
+        said.append([note for note in notes.notes if "another version" in note])
+    assert said == [[], ["Mine: 1 runs were made by another version of it, and are run anew"]]
+    assert len(list(Path(sweep.output).glob("*/record.json"))) == 2
+
+
+def test_a_worker_finds_optimizers_in_the_folder_of_the_sweep(tmp_path: Path):
+    (tmp_path / "in_the_folder.py").write_text("import torch\nclass Mine(torch.optim.SGD): pass\n")
+    code = (
+        f"from glue_mva.sweep.engine import _enter; _enter({str(tmp_path)!r}, 1); "
+        "from glue_mva.optim.registry import get_optimizer; print(get_optimizer('in_the_folder:Mine').cls.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd="/")
+    assert done.stdout == "Mine\n", done.stderr
+
+
 def test_data_and_model_problems_are_all_listed_before_anything_runs(here: Path, tmp_path: Path):
     sweep = one_run(here, tmp_path, tasks=["rte", "cola", "sst2"])
     with pytest.raises(UsageError, match=r"no data for cola .*; no data for sst2 "):

@@ -3,8 +3,10 @@
 import logging
 import shlex
 
+import datasets
 import numpy as np
 import pytest
+from transformers.utils import logging as logs
 from typer.testing import CliRunner
 
 from glue_mva import UsageError, checks, run
@@ -16,6 +18,7 @@ from glue_mva.models import memory
 from glue_mva.record import CONSTANT, RunRecord
 from glue_mva.tasks import TASKS
 from glue_mva.training import environment, prepare, results
+from glue_mva.training.contexts import quiet_libraries
 from glue_mva.training.model_card import command_line
 from glue_mva.training.trainer import GlueTrainer
 from tests.training.test_run import config_of, result
@@ -123,3 +126,17 @@ def test_the_model_cards_command_is_the_same_run(values, glue, monkeypatch):
 def test_the_trainer_takes_a_loss_and_refuses_a_second_optimizer(monkeypatch):
     with pytest.raises(UsageError, match="optimizer_cls_and_kwargs"):
         GlueTrainer(optim="adam", optimizer_cls_and_kwargs=(object, {}))
+
+
+@pytest.mark.parametrize("bars", [True, False])
+def test_progress_bars_are_given_back_as_they_were(bars):
+    """As far as `quiet_libraries` goes, nothing of a caller's settings is changed for good."""
+    (datasets.enable_progress_bars if bars else datasets.disable_progress_bars)()
+    (logs.enable_progress_bar if bars else logs.disable_progress_bar)()
+    try:
+        with quiet_libraries():
+            assert datasets.are_progress_bars_disabled() and not logs.is_progress_bar_enabled()
+        assert (datasets.are_progress_bars_disabled(), logs.is_progress_bar_enabled()) == (not bars, bars)
+    finally:
+        datasets.enable_progress_bars()
+        logs.enable_progress_bar()

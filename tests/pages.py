@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(
-    r"^```(?P<language>\w*)[^\n]*\n(?P<fenced>.*?)^```$|(?P<indented>(?:^    .*\n)+)", re.DOTALL | re.MULTILINE
+    r"^```(?P<language>\w*)[^\n]*\n(?P<fenced>.*?)^```$|(?P<indented>(?:^    [^\n]*\n)+)", re.DOTALL | re.MULTILINE
 )
 _PROMPT = re.compile(r"^(#|[\w-]+\$)\s*")
 _SYNOPSIS = re.compile(r" \[-|\.\.\.")

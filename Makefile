@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: demo examples test slow real format docs dist lint-workflows clean
+.PHONY: demo examples test slow real format docs pictures dist lint-workflows clean
 
 demo: .venv/installed
 	$(BIN)/glue-mva run --demo
@@ -44,6 +44,13 @@ docs: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
 	$(BIN)/python -m mkdocs build --strict
 	$(BIN)/python tools/check_site.py site
+
+pictures: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt pyte
+	rm -rf runs/pictures
+	export PATH="$(CURDIR)/$(BIN):$$PATH"; draw="$(BIN)/python tools/draw_terminal.py"; \
+	$$draw docs/pictures/demo.svg -- glue-mva run --demo --output runs/pictures && \
+	$$draw docs/pictures/sweep.svg --when "LaMAdam.* 3/4" -- glue-mva sweep smoke --output runs/pictures
 
 dist: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[release]"

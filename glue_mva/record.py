@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from glue_mva.config.base import describe
 from glue_mva.config.identity import identity, optimizer_source, run_id
 from glue_mva.config.resolve import ResolvedConfig
-from glue_mva.config.run import describe
 from glue_mva.config.schedule import Schedule
 from glue_mva.errors import UsageError
 from glue_mva.files import atomic_write

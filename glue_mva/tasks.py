@@ -1,4 +1,5 @@
-"""The GLUE tasks: a frozen table of columns, labels, splits, metrics and official sizes. Imports nothing of weight."""
+"""The GLUE tasks: a table of columns, labels, splits, metrics and official sizes; and the tasks of users beside them.
+Imports nothing of weight."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from glue_mva.errors import UsageError, nearest
 
 @dataclass(frozen=True)
 class Task:
-    """One GLUE task, as the official release and the Hub dataset `nyu-mll/glue` lay it out."""
+    """One GLUE task, as the official release and the Hub dataset `nyu-mll/glue` lay it out, or one of a user."""
 
     name: str
     """Canonical name; also the Hub configuration."""
@@ -25,13 +26,17 @@ class Task:
     labels: tuple[str, ...]
     """Class names in the order of the Hub's integers; empty for a regression."""
     rows: dict[str, int]
-    """Official number of rows per split (Hub split names)."""
+    """Official number of rows per split (Hub split names); 0 for each of a user's own, which are not known."""
     metrics: tuple[str, ...]
     """Metrics of the task; the first is the headline metric, whose value x 100 is the score."""
     heading: str
     """Column heading in the paper's Table 3 (paper-style for tasks that are not in it)."""
     label_range: tuple[float, float] = (0.0, 0.0)
     """Range of the targets of a regression."""
+    is_own: bool = False
+    """Whether a user described it (`config.own_task`)."""
+    like: str = ""
+    """GLUE task whose values a recipe takes for an own one; empty where it names none."""
 
     @property
     def is_regression(self) -> bool:
@@ -88,7 +93,15 @@ TASKS: dict[str, Task] = {
              {"test": 1104}, ("matthews_correlation",), "AX (Mcc)"),
     )
 }  # fmt: skip
-"""name -> task, in the paper's order of columns, then the two tasks that its Table 3 leaves out."""
+"""name -> task, in the paper's order of columns, then the two tasks that its Table 3 leaves out; then the users' own,
+once a config or a record has told of them (`register`)."""
+
+GLUE = tuple(TASKS)
+"""Names of the ten GLUE tasks."""
+
+METRICS = {"accuracy": "Acc", "f1": "F1", "f1_macro": "macro F1", "matthews_correlation": "Mcc", "pearson": "Pearson",
+           "spearmanr": "Spearman"}  # fmt: skip
+"""Every known metric -> its name in a heading."""
 
 DEMO_TASK = "qnli"
 DEMO_ROWS = {"train": 2000, "validation": 800}
@@ -101,10 +114,29 @@ def get_task(name: str) -> Task:
     Raises:
         UsageError: no such task; names the nearest.
     """
-    key = re.sub(r"[^a-z0-9]", "", name.lower())
-    if key not in TASKS:
+    if name in TASKS:
+        return TASKS[name]
+    key = _fold(name)
+    if (found := next((task for task in TASKS.values() if _fold(task.name) == key), None)) is None:
         raise UsageError(f"unknown task {name!r}{nearest(key, TASKS)}")
-    return TASKS[key]
+    return found
+
+
+def register(task: Task) -> None:
+    """Make an own task known to this process by its name.
+
+    Raises:
+        UsageError: the name is GLUE's, or that of another own task.
+    """
+    known = next((other for other in TASKS.values() if _fold(other.name) == _fold(task.name)), task)
+    if known != task:
+        whose = "in this process already, with another definition" if known.is_own else f"GLUE's {known.title}"
+        raise UsageError(f"name {task.name!r} is {whose}: give your task another name")
+    TASKS[task.name] = task
+
+
+def _fold(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def test_sets(task: str) -> dict[str, tuple[str, str]]:
@@ -121,7 +153,7 @@ def is_folder(data: str) -> bool:
 
 def known_rows(data: str, task: str, split: str) -> int | None:
     """Rows of a split where they are known without a look at the data: the official number on the Hub, that of the
-    excerpt in the demo; `None` in a folder."""
-    if is_folder(data):
+    excerpt in the demo; `None` in a folder, and for a user's own task."""
+    if is_folder(data) or TASKS[task].is_own:
         return None
     return DEMO_ROWS.get(split, 0) if data == "demo" else TASKS[task].rows.get(split, 0)

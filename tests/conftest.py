@@ -16,6 +16,17 @@ def private_cache(tmp_path_factory):
     os.environ["GLUE_MVA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True)
+def own_tasks_are_forgotten():
+    """What a test makes known as a task of its own is gone after it."""
+    from glue_mva.tasks import TASKS
+
+    known = dict(TASKS)
+    yield
+    TASKS.clear()
+    TASKS.update(known)
+
+
 @pytest.fixture(scope="session")
 def glue() -> str:
     """Folder with a few hundred rows of every task at most, in the official layout; see tests/data."""

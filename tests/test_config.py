@@ -10,10 +10,11 @@ import typing
 import pytest
 
 from glue_mva import paper
+from glue_mva.config.base import read_toml
 from glue_mva.config.identity import EXECUTION_FIELDS, NEUTRAL, identity, run_id
 from glue_mva.config.recipes import RECIPES
 from glue_mva.config.resolve import ResolvedConfig, resolve
-from glue_mva.config.run import RunConfig, parse_assignments, read_toml
+from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.config.schedule import schedule
 from glue_mva.errors import UsageError
 from glue_mva.tasks import TASKS, get_task

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from glue_mva.config.run import Config, toml_or_text
+from glue_mva.config.base import Config
+from glue_mva.config.run import toml_or_text
 
 Assignments = Annotated[
     list[str] | None,

@@ -23,15 +23,16 @@ STDIN = "-"
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, folder of a run made with save_model = "
                                          "true, or Hub name.")],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Texts: .tsv with a header, .jsonl, or plain text, one a "
-                                        "line or two with a tab between them; - is standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Texts: .tsv or .csv with a header, .jsonl, or plain "
+                                        "text, one a line or two with a tab between them; - is standard input.")],
     out: Annotated[Path | None, typer.Option(help="Output file; by default standard output.")] = None,
-    kind: Annotated[str | None, typer.Option("--format", help="text, tsv or jsonl. [default: by the suffix; text for "
-                                             "-]")] = None,
-    to: Annotated[str | None, typer.Option(help="tsv or jsonl. [default: by the suffix of --out, else jsonl for jsonl "
-                                           "and tsv for all else]")] = None,
-    columns: Annotated[str | None, typer.Option(metavar="A[,B]", help="Columns that hold the texts. [default: text, "
-                                                "sentence, sentence1 and sentence2, ...: GLUE's names]")] = None,
+    kind: Annotated[str | None, typer.Option("--format", help="text, tsv, csv or jsonl. [default: by the suffix; "
+                                             "text for -]")] = None,
+    to: Annotated[str | None, typer.Option(help="tsv, csv or jsonl. [default: by the suffix of --out, else as FILE, "
+                                           "and tsv for plain text]")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="A[,B]", help="Columns that hold the texts. [default: those "
+                                                "of the model's task, else text, sentence, sentence1 and sentence2, "
+                                                "...: GLUE's names]")] = None,
     max_length: Annotated[int | None, typer.Option(min=4, help="Tokens at which a text or pair is cut. [default: as in "
                                                    "training, else 512]")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
@@ -46,7 +47,6 @@ def predict(
     content = sys.stdin.buffer.read() if file == STDIN else _read(Path(file))
     source = "standard input" if file == STDIN else file
     given = format_of(file, kind)
-    texts = read_texts(source, content, given, columns.split(",") if columns is not None else None)
     target = _target_format(given, out, to)
 
     from glue_mva.inference.classifier import Classifier
@@ -57,6 +57,7 @@ def predict(
         if precision not in (known := ("auto", *get_args(Precision))):
             raise UsageError(f"unknown precision {precision!r}{nearest(precision, known)}")
         classifier = Classifier(model, precision=cast(Any, precision), max_length=max_length)
+        texts = read_texts(source, content, given, columns.split(",") if columns is not None else None, classifier.text)
         _check_task(classifier, texts)
         cut = 0
         with _output(out) as stream:
@@ -83,22 +84,19 @@ def _target_format(given: str, out: Path | None, to: str | None) -> str:
 
     known = sorted(set(SUFFIXES.values()))
     if to is not None and to not in known:
-        raise UsageError(f"--to {to!r}: it is written as {' or '.join(known)}")
+        raise UsageError(f"--to {to!r}: it is written as {', '.join(known)}")
     by_suffix = SUFFIXES.get(out.suffix.lower()) if out is not None else None
-    return to or by_suffix or ("jsonl" if given == "jsonl" else "tsv")
+    return to or by_suffix or ("tsv" if given == "text" else given)
 
 
 def _check_task(classifier: "Classifier", texts: "Texts") -> None:
     """Refuse pairs for a model of single sentences, and the other way round, where its task is known."""
-    from glue_mva.tasks import TASKS
-
-    if classifier.task not in TASKS:
-        return
-    task = TASKS[classifier.task]
-    if len(task.text) != len(texts.columns):
-        needs = "pairs" if len(task.text) == 2 else "single texts"
-        raise UsageError(f"the model was trained on {task.title}, which has {needs} ({', '.join(task.text)}); "
-                         f"{texts.source} gives {', '.join(texts.columns)}")  # fmt: skip
+    if classifier.text and len(classifier.text) != len(texts.columns):
+        needs = "pairs" if len(classifier.text) == 2 else "single texts"
+        raise UsageError(
+            f"the model was trained on {classifier.task}, which has {needs} ({', '.join(classifier.text)}); "
+            f"{texts.source} gives {', '.join(texts.columns)}"
+        )
 
 
 @contextmanager

@@ -10,14 +10,15 @@ import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
 from glue_mva.cli.options import Assignments, with_fields
+from glue_mva.config.base import read_toml
 from glue_mva.config.identity import DEMO_MODEL, run_id
 from glue_mva.config.recipes import RECIPES
 from glue_mva.config.resolve import ResolvedConfig, resolve
-from glue_mva.config.run import RunConfig, parse_assignments, read_toml
+from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
 from glue_mva.machine import process_place
 from glue_mva.optim.registry import get_optimizer
-from glue_mva.tasks import DEMO_TASK, TASKS, get_task
+from glue_mva.tasks import DEMO_TASK, GLUE, TASKS, get_task
 
 DEMO = {"task": DEMO_TASK, "optim": "lamadam", "data": "demo", "model": DEMO_MODEL, "lr": 1e-4, "num_train_epochs": 2.0,
         "train_batch_size": 16, "max_length": 128}  # fmt: skip
@@ -38,7 +39,7 @@ def run(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file with any of these fields.")] = None,
     assignments: Assignments = None,
 ) -> None:
-    """Fine-tune one encoder on one GLUE task, and write OUTPUT/<run_id>/record.json.
+    """Fine-tune one encoder on one GLUE task or one of your own, and write OUTPUT/<run_id>/record.json.
 
     What is not given comes from the recipe; the command says which values it took and from where.
     """
@@ -157,10 +158,10 @@ def tasks() -> None:
     from rich.table import Table
 
     table = Table("task", "title", "classes", "metrics (headline first)", "train", "dev", "folder with --data DIR")
-    for task in TASKS.values():
+    for task in (TASKS[name] for name in GLUE):
         dev = " + ".join(f"{task.rows[split]:,}" for split in task.eval_splits) or "-"
         classes = "regression" if task.is_regression else str(task.num_labels)
         train = f"{task.rows['train']:,}" if "train" in task.rows else "-"
         table.add_row(task.name, task.title, classes, ", ".join(task.metrics), train, dev, f"DIR/{task.folder}")
     Console().print(table)
-    print("From the Hub: nyu-mll/glue. Without a network: --demo (an excerpt of QNLI).")
+    print("From the Hub: nyu-mll/glue. Without a network: --demo (an excerpt of QNLI). Your own: --task FILE.toml.")

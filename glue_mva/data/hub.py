@@ -1,9 +1,13 @@
-"""Is the Hugging Face Hub there? Asked once per process, answered within seconds."""
+"""The Hugging Face Hub: whether it is there, asked once per process and answered within seconds, and its datasets."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
+import datasets
 from huggingface_hub import constants, get_session
+
+from glue_mva.errors import UsageError
 
 TIMEOUT_SECONDS = 6
 
@@ -21,3 +25,26 @@ def reachable() -> bool:
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return True
+
+
+def load_dataset(name: str, config: str | None, way_out: str, revision: str | None = None) -> Any:
+    """A dataset of the Hub with all its splits; from this machine's cache where the Hub is out of reach.
+
+    Args:
+        way_out: how the message of an error ends.
+
+    Raises:
+        UsageError: neither there nor in the cache.
+    """
+    online = reachable()
+    settings = datasets.DownloadConfig(local_files_only=not online, max_retries=1)
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = not online
+    try:
+        return datasets.load_dataset(name, config, revision=revision, download_config=settings)
+    except Exception as error:  # whatever the Hub's client raises: the ways out are the same
+        reason = (str(error).splitlines() or [type(error).__name__])[0] if online else "the Hub cannot be reached"
+        shown = f"{name} ({config})" if config else name
+        raise UsageError(f"cannot load {shown}: {reason}; {way_out}") from None
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before

@@ -28,7 +28,15 @@ def header_of(source: str, line: str) -> list[str]:
     Raises:
         UsageError: one is there twice.
     """
-    names = line.split("\t")
+    return unique(source, line.split("\t"))
+
+
+def unique(source: str, names: list[str]) -> list[str]:
+    """The same names of columns.
+
+    Raises:
+        UsageError: one is there twice.
+    """
     if twice := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"{source}: column {twice[0]!r} is there twice")
     return names

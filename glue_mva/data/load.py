@@ -1,18 +1,18 @@
-"""Load one GLUE task from any source, check it, and draw subsets."""
+"""Load one task from any source, check it, and draw subsets."""
 
 import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import datasets
 import numpy as np
 from datasets import Dataset
 from sklearn.model_selection import train_test_split
 
 from glue_mva.config.identity import task_root
+from glue_mva.config.own_task import OwnTask
 from glue_mva.config.resolve import ResolvedConfig
-from glue_mva.data import hub, saved, tsv
+from glue_mva.data import hub, own, saved, tsv
 from glue_mva.errors import UsageError
 from glue_mva.record import DataInfo
 from glue_mva.tasks import DEMO_TASK, Task, get_task, is_folder, test_sets
@@ -52,10 +52,9 @@ def load_task(config: ResolvedConfig) -> TaskData:
     task = get_task(config.task)
     eval_splits = task.eval_splits or task.test_splits
     wanted = (("train",) if "train" in task.rows else ()) + eval_splits
-    splits = _load(config.data, task, wanted)
-
+    splits = load_splits(config, task, wanted)
     rows = {name: len(split) for name, split in splits.items()}
-    official = {name: task.rows[name] for name in wanted}
+    official = rows if task.is_own else {name: task.rows[name] for name in wanted}
     for name in wanted:
         if rows[name] != official[name]:
             log.warning("%s is partial: %s has %d rows, officially %d", task.title, name, rows[name], official[name])
@@ -87,43 +86,41 @@ def _load_test_sets(config: ResolvedConfig) -> dict[str, Dataset]:
     for name, (task, split) in test_sets(config.task).items():
         if config.data == "demo":
             raise UsageError("predict_test: the demo data have no test set; take --data DIR or the Hub")
-        found[name] = _load(config.data, get_task(task), (split,))[split]
+        found[name] = load_splits(config, get_task(task), (split,))[split]
     return found
 
 
-def _load(data: str, task: Task, wanted: tuple[str, ...]) -> dict[str, Dataset]:
-    """The splits of a source, with the task's columns and types."""
-    found = _load_as_is(data, task, wanted)
-    return {name: saved.checked(task, name, found[name], data) for name in wanted}
+def load_splits(config: ResolvedConfig, task: Task, wanted: tuple[str, ...]) -> dict[str, Dataset]:
+    """Whole splits of a task from a config's source, checked.
 
-
-def _load_as_is(data: str, task: Task, wanted: tuple[str, ...]) -> dict[str, Dataset]:
-    if data == "hub":
-        return _load_hub(task, wanted)
-    if data == "demo":
+    Raises:
+        UsageError: the source lacks them, is malformed or out of reach.
+    """
+    if task.is_own:
+        splits = _load_own(config, wanted)
+    elif config.data == "hub":
+        loaded = hub.load_dataset(HUB_DATASET, task.name, "take --data DIR (the official TSV files) or --demo")
+        splits = {name: loaded[name] for name in wanted}
+    elif config.data == "demo":
         if task.name != DEMO_TASK:
             raise UsageError(
                 f"the demo data hold {DEMO_TASK} only, not {task.name}: take --task {DEMO_TASK} or --data DIR"
             )
-        return {name: Dataset.from_parquet(str(DEMO_FOLDER / f"{name}.parquet")) for name in wanted}
-    return _load_folder(data, task, wanted)
+        splits = {name: Dataset.from_parquet(str(DEMO_FOLDER / f"{name}.parquet")) for name in wanted}
+    else:
+        splits = _load_folder(config.data, task, wanted)
+    return {name: saved.checked(task, name, splits[name], config.data) for name in wanted}
 
 
-def _load_hub(task: Task, wanted: tuple[str, ...]) -> dict[str, Dataset]:
-    online = hub.reachable()
-    settings = datasets.DownloadConfig(local_files_only=not online, max_retries=1)
-    before = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = not online
-    try:
-        loaded = datasets.load_dataset(HUB_DATASET, task.name, download_config=settings)
-    except Exception as error:  # whatever the Hub's client raises: the ways out are the same
-        reason = str(error).splitlines()[0] if online else "the Hub cannot be reached"
-        raise UsageError(
-            f"cannot load {HUB_DATASET} ({task.name}): {reason}; take --data DIR (the official TSV files) or --demo"
-        ) from None
-    finally:
-        datasets.config.HF_HUB_OFFLINE = before
-    return {name: loaded[name] for name in wanted}
+def _load_own(config: ResolvedConfig, wanted: tuple[str, ...]) -> dict[str, Dataset]:
+    spec = OwnTask(**config.own_task)
+    if spec.hub is None:
+        return own.load_files(spec, config.data, wanted)
+    loaded = hub.load_dataset(spec.hub.dataset, spec.hub.config or None, f"it is what task {spec.name} names",
+                              spec.hub.revision or None)  # fmt: skip
+    if missing := [there for name in wanted if (there := spec.hub.splits[name]) not in loaded]:
+        raise UsageError(f"{spec.hub.dataset}: no split {missing[0]!r} for task {spec.name}; found {', '.join(loaded)}")
+    return {name: own.from_hub(spec, name, loaded[spec.hub.splits[name]]) for name in wanted}
 
 
 def _load_folder(data: str, task: Task, wanted: tuple[str, ...]) -> dict[str, Dataset]:

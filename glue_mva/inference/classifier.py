@@ -47,7 +47,9 @@ class Classifier:
         check_vocabulary(self.model, self.tokenizer)
         settings: dict[str, Any] = getattr(config, SETTINGS, None) or {}
         self.task: str | None = settings.get("task")
-        """GLUE task that it was trained on, where its configuration says so."""
+        """Task that it was trained on, where its configuration says so."""
+        self.text: tuple[str, ...] = tuple(settings.get("text", ()))
+        """Columns of that task's texts."""
         names: Any = config.id2label
         self.labels: list[str] = [names[index] for index in sorted(names)] if len(names) > 1 else []
         """Class names; empty for a regression."""

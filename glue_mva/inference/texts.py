@@ -1,8 +1,10 @@
-"""Texts to label, as plain text, TSV or JSON lines; and the same with predictions. Imports no torch.
+"""Texts to label, as plain text, TSV, CSV or JSON lines; and the same with predictions. Imports no torch.
 
 A file is read and checked whole before anything is predicted, so a bad line costs no work and leaves no half output.
 """
 
+import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,18 +13,19 @@ from typing import IO, Any
 
 import numpy as np
 
-from glue_mva.data.lines import fields_of, header_of, lines_of
+from glue_mva.data.lines import fields_of, lines_of
+from glue_mva.data.tables import READERS, Rows
 from glue_mva.errors import UsageError
-from glue_mva.tasks import TASKS
+from glue_mva.tasks import GLUE, TASKS
 
-FORMATS = ("text", "tsv", "jsonl")
-SUFFIXES = {".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+FORMATS = ("text", *READERS)
+SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 """Suffix -> format; every other file is plain text."""
 
 PLAIN = (("sentence",), ("sentence1", "sentence2"))
 """Names that the columns of plain text get: one text, or two with a tab between them."""
 
-_GLUE_COLUMNS = [names for task in TASKS.values() for names in (task.text, task.tsv_text)]
+_GLUE_COLUMNS = [names for task in GLUE for names in (TASKS[task].text, TASKS[task].tsv_text)]
 TEXT_COLUMNS: list[tuple[str, ...]] = sorted(
     dict.fromkeys([("text", "text_pair"), ("text",), *_GLUE_COLUMNS]), key=len, reverse=True
 )
@@ -30,7 +33,7 @@ TEXT_COLUMNS: list[tuple[str, ...]] = sorted(
 
 PREDICTION = "prediction"
 PROBABILITY = "probability"
-"""Columns of the output: `prediction`, and `probability_<label>` (TSV) or `probabilities` (JSON lines)."""
+"""Columns of the output: `prediction`, and `probability_<label>` (TSV, CSV) or `probabilities` (JSON lines)."""
 
 
 @dataclass(frozen=True)
@@ -55,32 +58,33 @@ def format_of(path: str, wanted: str | None) -> str:
     """Format of a file: what is wanted, or what its suffix says.
 
     Raises:
-        UsageError: no such format, or a CSV file.
+        UsageError: no such format.
     """
     if wanted is not None and wanted not in FORMATS:
         raise UsageError(f"unknown format {wanted!r}; known: {', '.join(FORMATS)}")
-    suffix = Path(path).suffix.lower()
-    if wanted is None and suffix == ".csv":
-        raise UsageError(f"{path}: CSV is not read; take TSV (never quoted) or JSON lines, or say --format")
-    return wanted or SUFFIXES.get(suffix, "text")
+    return wanted or SUFFIXES.get(Path(path).suffix.lower(), "text")
 
 
-def read_texts(source: str, content: bytes, kind: str, columns: Sequence[str] | None = None) -> Texts:
+def read_texts(
+    source: str, content: bytes, kind: str, columns: Sequence[str] | None = None, trained: Sequence[str] = ()
+) -> Texts:
     """Texts of a file's content.
 
     Args:
         source: name for messages.
         kind: one of `FORMATS`.
-        columns: one or two columns that hold the texts; by default the first of `TEXT_COLUMNS` that are all there.
+        columns: one or two columns that hold the texts; by default the first of `trained` and `TEXT_COLUMNS` that are
+            all there.
+        trained: the columns of the task that the model was trained on.
 
     Raises:
         UsageError: not UTF-8, empty, malformed, an empty text, or no such column; names the line.
     """
-    rows, first = _READERS[kind](source, lines_of(source, content))
+    rows, lines = READERS[kind](source, content) if kind != "text" else _read_plain(source, content)
     if not rows:
         raise UsageError(f"{source}: no rows below the header")
-    names = _text_columns(source, list(rows[0]), columns)
-    for number, row in enumerate(rows, start=first):
+    names = _text_columns(source, list(rows[0]), columns, tuple(trained))
+    for number, row in zip(lines, rows, strict=True):
         for name in names:
             value = row.get(name)
             if not isinstance(value, str) or not value.strip():
@@ -89,42 +93,21 @@ def read_texts(source: str, content: bytes, kind: str, columns: Sequence[str] | 
     return Texts(rows, names, source)
 
 
-def _read_plain(source: str, lines: list[str]) -> tuple[list[dict[str, Any]], int]:
-    wanted = lines[0].count("\t") + 1
-    if wanted > len(PLAIN):
+def _read_plain(source: str, content: bytes) -> Rows:
+    lines = lines_of(source, content)
+    if (wanted := lines[0].count("\t") + 1) > len(PLAIN):
         raise UsageError(f"{source}, line 1: {wanted} columns; plain text has one text a line, or two with a tab "
                          "between them (--format tsv reads a table with a header)")  # fmt: skip
-    return _table(source, list(PLAIN[wanted - 1]), lines, 1), 1
+    fields = list(fields_of(source, lines, wanted, 1))
+    return [dict(zip(PLAIN[wanted - 1], row, strict=True)) for _, row in fields], [number for number, _ in fields]
 
 
-def _read_tsv(source: str, lines: list[str]) -> tuple[list[dict[str, Any]], int]:
-    return _table(source, header_of(source, lines[0]), lines[1:], 2), 2
-
-
-def _table(source: str, names: list[str], lines: list[str], first: int) -> list[dict[str, Any]]:
-    return [dict(zip(names, fields, strict=True)) for _, fields in fields_of(source, lines, len(names), first)]
-
-
-def _read_jsonl(source: str, lines: list[str]) -> tuple[list[dict[str, Any]], int]:
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            json.dumps(row, ensure_ascii=False).encode()  # a lone half of a surrogate pair is no text
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise UsageError(f"{source}, line {number}: not a JSON object")
-        rows.append(row)
-    return rows, 1
-
-
-_READERS = {"text": _read_plain, "tsv": _read_tsv, "jsonl": _read_jsonl}
-
-
-def _text_columns(source: str, present: list[str], wanted: Sequence[str] | None) -> tuple[str, ...]:
+def _text_columns(
+    source: str, present: list[str], wanted: Sequence[str] | None, trained: tuple[str, ...]
+) -> tuple[str, ...]:
     if wanted is None:
-        found = next((names for names in TEXT_COLUMNS if set(names) <= set(present)), None)
+        known = [trained, *TEXT_COLUMNS] if trained else TEXT_COLUMNS
+        found = next((names for names in known if set(names) <= set(present)), None)
         if found is None:
             raise UsageError(f"{source}: no column of texts among {', '.join(present)}; name one or two with --columns")
         return found
@@ -139,7 +122,7 @@ class Writer:
     """Writes rows with their predictions, block by block, in UTF-8.
 
     Args:
-        kind: `tsv` or `jsonl`.
+        kind: `tsv`, `csv` or `jsonl`.
         labels: names of the classes; empty for a regression.
 
     Raises:
@@ -155,16 +138,16 @@ class Writer:
         for row in texts.rows:
             if clash := [name for name in added if name in row]:
                 raise UsageError(f"{texts.source}: has a column {clash[0]!r} already")
-        if kind == "tsv":
+        if kind != "jsonl":
             self._check_cells(texts)
-            self._put("\t".join([*self.names, *added]))
+            self._put(self._joined([*self.names, *added]))
 
     def _check_cells(self, texts: Texts) -> None:
         for number, row in enumerate(texts.rows, start=1):
             if list(row) != self.names:
                 raise UsageError(f"{texts.source}, row {number}: other keys than in row 1, which a table cannot hold; "
                                  "take --to jsonl")  # fmt: skip
-            if any(c in _cell(value) for value in (*row, *row.values()) for c in "\t\n\r"):
+            if self.kind == "tsv" and any(c in _cell(value) for value in (*row, *row.values()) for c in "\t\n\r"):
                 raise UsageError(f"{texts.source}, row {number}: a tab or line break inside a value, which TSV cannot "
                                  "hold; take --to jsonl")  # fmt: skip
 
@@ -179,11 +162,18 @@ class Writer:
     def _line(self, row: dict[str, Any], output: np.ndarray) -> str:
         prediction: Any = self.labels[int(output.argmax())] if self.labels else round(float(output), 6)
         probabilities = [round(float(p), 6) for p in output] if self.labels else []
-        if self.kind == "tsv":
+        if self.kind != "jsonl":
             numbers = [f"{p:.6f}" for p in probabilities]
-            return "\t".join([*(_cell(row[name]) for name in self.names), str(prediction), *numbers])
+            return self._joined([*(_cell(row[name]) for name in self.names), str(prediction), *numbers])
         added = {"probabilities": dict(zip(self.labels, probabilities, strict=True))} if self.labels else {}
         return json.dumps({**row, PREDICTION: prediction, **added}, ensure_ascii=False)
+
+    def _joined(self, cells: list[str]) -> str:
+        if self.kind == "tsv":
+            return "\t".join(cells)
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(cells)
+        return line.getvalue()
 
 
 def _cell(value: Any) -> str:

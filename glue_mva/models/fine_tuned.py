@@ -8,8 +8,8 @@ from glue_mva.errors import UsageError
 from glue_mva.models.load import from_pretrained, load_classifier, load_tokenizer, locate
 
 SETTINGS = "glue_mva"
-"""Entry of a model's config.json with what this program knows of it: `task`, `step` (updates), `max_length`, and for a
-regression `target_scale`, by which the targets were multiplied."""
+"""Entry of a model's config.json with what this program knows of it: `task`, `text` (its columns), `step` (updates),
+`max_length`, and for a regression `target_scale`, by which the targets were multiplied."""
 
 
 def load_fine_tuned(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -46,8 +46,9 @@ class Page:
     def title(self) -> str:
         """Says what is compared; not where the records lay."""
         rows, tasks = self.found.made.rows, self.found.made.tasks
+        glue = "" if any(TASKS[task].is_own for task in tasks) else "GLUE "
         what = ", ".join(row.label for row in rows) if len(rows) <= 4 else f"{len(rows)} optimizers"
-        return f"{what} on " + (f"{len(tasks)} GLUE tasks" if len(tasks) > 1 else TASKS[tasks[0]].title)
+        return f"{what} on " + (f"{len(tasks)} {glue}tasks" if len(tasks) > 1 else TASKS[tasks[0]].title)
 
 
 _VERDICTS = """\

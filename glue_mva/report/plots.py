@@ -22,7 +22,7 @@ from glue_mva.style import (
     further_look,
     new_figure,
 )
-from glue_mva.tasks import TASKS
+from glue_mva.tasks import METRICS, TASKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,8 +53,9 @@ def looks(rows: Sequence[Row]) -> dict[str, Look]:
 
 def unit(task: str) -> str:
     """Axis label of a task's score, as in `accuracy (%)`."""
-    return {"accuracy": "accuracy (%)", "matthews_correlation": f"Matthews {TIMES} 100",
-            "pearson": f"Pearson {TIMES} 100"}[TASKS[task].headline]  # fmt: skip
+    own = {"accuracy": "accuracy (%)", "matthews_correlation": f"Matthews {TIMES} 100"}
+    headline = TASKS[task].headline
+    return own.get(headline, f"{METRICS[headline]} {TIMES} 100")
 
 
 def panels(count: int, columns: int, width: float, height: float, **share: Any) -> "tuple[Figure, list[Axes]]":

@@ -12,7 +12,7 @@ from glue_mva.report import suite
 from glue_mva.report.aggregate import Row, Study, missing_reason
 from glue_mva.report.mixtures import mixtures
 from glue_mva.report.stats import standard_error
-from glue_mva.tasks import TASKS, get_task
+from glue_mva.tasks import TASKS
 from glue_mva.text import Strong, count, error, latex, markdown, markdown_table, score, signed
 
 CONSTANT_SIGN = "\N{DAGGER}"
@@ -183,9 +183,8 @@ def partial_data(made: Study) -> str:
             continue
         final = rows[rows["stage"] == "final"]
         line = (final if len(final) else rows).iloc[0]
-        official = get_task(task).rows
-        pairs = ((line["train_rows"], official["train"], "training"),
-                 (line["dev_rows"], official[get_task(task).eval_splits[0]], "dev"))  # fmt: skip
+        pairs = ((line["train_rows"], line["official_train_rows"], "training"),
+                 (line["dev_rows"], line["official_dev_rows"], "dev"))  # fmt: skip
         shown = [f"{count(n)} of {count(whole)} {what} rows" for n, whole, what in pairs if n != whole]
         parts.append(f"{TASKS[task].title} ({', '.join(shown)})" if shown else f"{TASKS[task].title} (not official)")
     return ", ".join(parts)

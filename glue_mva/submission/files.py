@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glue_mva.tasks import TASKS, Task, test_sets
+from glue_mva.tasks import GLUE, TASKS, Task, test_sets
 
 HEADER = "index\tprediction"
 _SUFFIX = {"test_matched": "-m", "test_mismatched": "-mm"}
@@ -55,7 +55,7 @@ FILES: dict[str, TestFile] = {
     (name := f"{TASKS[task].title}{_SUFFIX.get(split, '')}.tsv"): TestFile(
         name, task, TASKS[task].rows[split], trained, stored
     )
-    for trained in TASKS
+    for trained in GLUE
     for stored, (task, split) in test_sets(trained).items()
 }
 """The eleven files, by name."""

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from glue_mva import paper
-from glue_mva.config.run import Config, NonNegative, Positive, RunConfig, Seed, read_toml
+from glue_mva.config.base import Config, read_toml
+from glue_mva.config.own_task import is_task_file, read_own_task
+from glue_mva.config.run import NonNegative, Positive, RunConfig, Seed
 from glue_mva.errors import UsageError, nearest
 from glue_mva.files import expanded
 from glue_mva.optim.registry import get_optimizer
@@ -29,7 +31,7 @@ LONGEST_KEPT = 2**20
 SET_BY_SWEEP = {
     "task": "tasks", "optim": "optimizers", "optim_args": "optimizers[].optim_args", "lr": "lr",
     "weight_decay": "weight_decay", "seed": "search_seeds and final_seeds", "holdout_fraction": "holdout_fraction",
-    "holdout_seed": "holdout_seed", "output": "output",
+    "holdout_seed": "holdout_seed", "output": "output", "own_task": "tasks",
 }  # fmt: skip
 """Field of `RunConfig` that a sweep decides itself -> the key of the sweep file that does it."""
 
@@ -104,6 +106,17 @@ def _entry(value: Any) -> Any:
         raise ValueError(f"optimizers: {values.get('name') or values.get('optim') or 'entry'}: {error}") from None
 
 
+def _read_own_tasks(values: dict[str, Any]) -> dict[str, Any]:
+    """Files among the tasks become names, and what they say goes to `own_tasks`."""
+    tasks, own_tasks = _as_list(values.get("tasks", [])), dict(values.get("own_tasks", {}))
+    for place, task in enumerate(tasks):
+        if is_task_file(task):
+            read = read_own_task(task)
+            tasks[place] = read.pop("task")
+            own_tasks[tasks[place]] = read
+    return {**values, "tasks": tasks, "own_tasks": own_tasks}
+
+
 def _task(value: Any) -> Any:
     return get_task(value).name if isinstance(value, str) else value
 
@@ -111,10 +124,12 @@ def _task(value: Any) -> Any:
 class SweepConfig(Config):
     """A sweep: tasks x optimizers x hyperparameters x seeds, and the protocol that picks among them."""
 
+    own_tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Own task -> what its file says (`own_task`) and where its data are (`data`); filled by itself."""
     output: str = "runs"
     """Folder that gets `<run_id>/record.json`. Sweeps that share it share the runs they have in common."""
     tasks: Annotated[list[Annotated[str, BeforeValidator(_task)]], Field(min_length=1), BeforeValidator(_as_list)]
-    """Columns of the table."""
+    """Columns of the table: GLUE tasks by name, and own ones by their TOML files (docs/own-data.md)."""
     optimizers: Annotated[
         list[Annotated[OptimizerEntry, BeforeValidator(_entry)]], Field(min_length=1), BeforeValidator(_as_list)
     ]
@@ -142,6 +157,18 @@ class SweepConfig(Config):
     @classmethod
     def _with_home(cls, value: str) -> str:
         return expanded(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_tasks_by_name(cls, values: Any) -> Any:
+        return _read_own_tasks(values) if isinstance(values, dict) and values.get("tasks") else values
+
+    @field_validator("own_tasks")
+    @classmethod
+    def _known_own_tasks(cls, values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, fields in values.items():
+            RunConfig(task=name, optim="adam", **fields)  # refuses what is none, and makes the task known
+        return values
 
     @field_validator("optimizers")
     @classmethod

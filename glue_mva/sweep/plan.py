@@ -24,6 +24,9 @@ MEAN_TOKENS = {"mnli": 39.9, "qnli": 50.7, "qqp": 31.4, "rte": 71.4, "sst2": 14.
 """Tokens per example: mean over 1,500 training rows of each task with RoBERTa's tokenizer, special tokens included, cut
 at 512 (AX: MNLI's)."""
 
+CHARACTERS_PER_TOKEN = 4.6
+"""Of the texts of an own task: what 1,500 training rows of GLUE's tasks have with RoBERTa's tokenizer (4.3 to 4.8)."""
+
 ASSUMED_TOKENS_PER_SECOND = {"gpu": 20_000.0, "cpu": 250.0}
 """Training speed of a 125M-parameter encoder that is assumed where no record tells; not a measurement."""
 
@@ -219,23 +222,50 @@ def unit_of(config: ResolvedConfig) -> Unit:
     steps = schedule(config, rows)
     epochs = steps.max_steps / steps.steps_per_epoch
     examples = round(epochs * rows)
-    length = min(MEAN_TOKENS[config.task], config.max_length)
+    length = _length(config, config.task)
     evaluations = max(1, -(-steps.max_steps // steps.steps_per_epoch))
     evaluated = evaluations * eval_rows * length
     for source, split in test_sets(config.task).values() if config.predict_test else ():
-        evaluated += _rows(config.data, source, split) * min(MEAN_TOKENS[source], config.max_length)
+        evaluated += _rows(config, source, split) * _length(config, source)
     return Unit(steps.max_steps, examples, examples * length, evaluated, eval_rows)
 
 
 def rows_used(config: ResolvedConfig, split: str) -> int:
     """Rows of a split that a run trains or is evaluated on."""
-    rows = _rows(config.data, config.task, split)
+    rows = _rows(config, config.task, split)
     limit = config.max_train_samples if split == "train" else config.max_eval_samples
     return min(rows, limit) if limit else rows
 
 
+def _length(config: ResolvedConfig, task: str) -> float:
+    """Tokens per example of a task, estimated."""
+    mean = _own_size(config, "train")[1] if get_task(task).is_own else MEAN_TOKENS[task]
+    return min(mean, config.max_length)
+
+
+def _rows(config: ResolvedConfig, task: str, split: str) -> int:
+    return _own_size(config, split)[0] if get_task(task).is_own else _glue_rows(config.data, task, split)
+
+
+def _own_size(config: ResolvedConfig, split: str) -> tuple[int, float]:
+    """(rows, tokens per row) of a split of an own task, which is loaded for that: its files say neither."""
+    key = (config.data, json.dumps(config.own_task, sort_keys=True), split)
+    if key not in _OWN_SIZES:
+        from glue_mva.data.load import load_splits  # loads the datasets library, which other plans do without
+
+        task = get_task(config.task)
+        rows = load_splits(config, task, (split,))[split]
+        characters = sum(len(text) for name in task.text for text in rows[name])
+        special = 2 * len(task.text)
+        _OWN_SIZES[key] = len(rows), characters / CHARACTERS_PER_TOKEN / len(rows) + special
+    return _OWN_SIZES[key]
+
+
+_OWN_SIZES: dict[tuple[str, str, str], tuple[int, float]] = {}
+
+
 @lru_cache(maxsize=256)
-def _rows(data: str, task: str, split: str) -> int:
+def _glue_rows(data: str, task: str, split: str) -> int:
     """Rows of a split: counted in a local folder, else the number that is known; the official one of a folder or file
     that is not there."""
     if (known := known_rows(data, task, split)) is not None:
@@ -262,7 +292,7 @@ def _check_data(table: Cells) -> None:
     missing = {}
     for cell in table.values():
         data = cell.any_config.data
-        if is_folder(data) and task_root(data, get_task(cell.task).folder) is None:
+        if is_folder(data) and not get_task(cell.task).is_own and task_root(data, get_task(cell.task).folder) is None:
             missing[cell.task] = f"no data for {cell.task} in {data!r}"
     if missing:
         raise UsageError("; ".join(missing.values()))

@@ -60,6 +60,7 @@ def _correlation(function):
 _METRICS = {
     "accuracy": lambda predictions, labels: accuracy_score(labels, predictions),
     "f1": lambda predictions, labels: f1_score(labels, predictions, zero_division=0),
+    "f1_macro": lambda predictions, labels: f1_score(labels, predictions, average="macro", zero_division=0),
     "matthews_correlation": lambda predictions, labels: matthews_corrcoef(labels, predictions),
     "pearson": _correlation(pearsonr),
     "spearmanr": _correlation(spearmanr),

@@ -324,7 +324,7 @@ class _Run:
     def _keep_model(self, trainer: GlueTrainer) -> None:
         if trainer.is_world_process_zero():
             prepared, model = self.prepared, trainer.accelerator.unwrap_model(trainer.model)
-            settings = {"task": self.task.name, "max_length": prepared.max_length}
+            settings = {"task": self.task.name, "text": list(self.task.text), "max_length": prepared.max_length}
             settings |= {"target_scale": prepared.target_scale} if self.task.is_regression else {}
             step, state = trainer.state.global_step, None
             if self.vocabulary is not None:

@@ -25,6 +25,7 @@ def read(content, kind, columns=None):
         ("index\t#1 ID\t#2 ID\t#1 String\t#2 String\n0\t1\t2\ta\tb\n", "tsv", ("#1 String", "#2 String"), ["a"], ["b"]),
         ("index\tquestion\tsentence\n0\tq\ts\n", "tsv", ("question", "sentence"), ["q"], ["s"]),
         ('{"text": "a", "n": [1]}\n{"text": "\\u00e9"}\n', "jsonl", ("text",), ["a", "é"], None),
+        ('id,text\n1,"a, ""b""\nc"\n2,d\n', "csv", ("text",), ['a, "b"\nc', "d"], None),
         ('{"text": "a", "text_pair": "b"}', "jsonl", ("text", "text_pair"), ["a"], ["b"]),
         ('{"premise": "p", "hypothesis": "h", "text": "t"}', "jsonl", ("premise", "hypothesis"), ["p"], ["h"]),
     ],
@@ -33,6 +34,11 @@ def test_every_format(content, kind, columns, first, second):
     texts = read(content, kind)
     assert texts.columns == columns and texts.column(0) == first
     assert second is None or texts.column(1) == second
+
+
+def test_the_columns_that_the_model_was_trained_on_go_before_well_known_names():
+    assert read_texts("x", b"text\tbody\na\tb\n", "tsv", trained=["body"]).column(0) == ["b"]
+    assert read_texts("x", b"text\tother\na\tb\n", "tsv", trained=["body"]).column(0) == ["a"]
 
 
 def test_named_columns_go_first():
@@ -55,6 +61,8 @@ def test_named_columns_go_first():
         ("sentence\tid\na\n", "tsv", None, "x, line 2: 1 columns where 2 belong"),
         ("sentence\na\n", "tsv", ["b"], "x: no column 'b'; found sentence"),
         ("sentence\na\n", "tsv", ["a", "b", "c"], "--columns a,b,c: give one or two"),
+        ('id,text\n1,"a\nb"\n2\n', "csv", None, "x, line 4: 1 columns where 2 belong"),
+        ('text\n"a"b\n', "csv", None, "x, line 2: ',' expected after '\"'"),
         ('{"text": "a"}\n{"text": 5}\n', "jsonl", None, "x, line 2: no text in 'text' but 5"),
         ('{"text": "a"}\n{}\n', "jsonl", None, "x, line 2: no text in 'text'"),
         ('{"text": "a"}\n["b"]\n', "jsonl", None, "x, line 2: not a JSON object"),
@@ -70,12 +78,11 @@ def test_bad_input_is_refused_with_its_line(content, kind, columns, said):
 
 
 def test_formats_go_by_suffix():
-    names = {"a.tsv": "tsv", "a.JSONL": "jsonl", "a.json": "jsonl", "a.txt": "text", "-": "text"}
+    names = {"a.tsv": "tsv", "a.JSONL": "jsonl", "a.json": "jsonl", "a.csv": "csv", "a.txt": "text", "-": "text"}
     assert {name: format_of(name, None) for name in names} == names
     assert format_of("a.csv", "tsv") == "tsv"
-    for path, wanted, said in (("a.csv", None, "CSV is not read"), ("a", "xml", "unknown format 'xml'")):
-        with pytest.raises(UsageError, match=said):
-            format_of(path, wanted)
+    with pytest.raises(UsageError, match="unknown format 'xml'"):
+        format_of("a", "xml")
 
 
 def written(kind, texts, labels, outputs):
@@ -97,6 +104,10 @@ def test_rows_come_out_with_predictions():
         "1\ta\tyes\t0.250000\t0.750000\n0\tb\tno\t1.000000\t0.000000\n"
     )
     assert written("tsv", texts, [], [1.25, 4.0]).splitlines()[1:] == ["1\ta\t1.25", "0\tb\t4.0"]
+    texts = read('text,id\n"a, b\nc",1\n', "csv")
+    assert written("csv", texts, ["no", "yes"], [[0.25, 0.75]]) == (
+        'text,id,prediction,probability_no,probability_yes\n"a, b\nc",1,yes,0.250000,0.750000\n'
+    )
     texts = read('{"text": "a", "n": 1.5}\n', "jsonl")
     assert written("tsv", texts, [], [3.0]) == "text\tn\tprediction\na\t1.5\t3.0\n"
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from glue_mva import paper
 from glue_mva.config.base import Config, read_toml
 from glue_mva.config.own_task import is_task_file, read_own_task
+from glue_mva.config.recipes import paper_column
 from glue_mva.config.run import NonNegative, Positive, RunConfig, Seed
 from glue_mva.errors import UsageError, nearest
 from glue_mva.files import expanded
@@ -169,6 +170,18 @@ class SweepConfig(Config):
         for name, fields in values.items():
             RunConfig(task=name, optim="adam", **fields)  # refuses what is none, and makes the task known
         return values
+
+    @model_validator(mode="after")
+    def _paper_knows(self) -> Self:
+        if self.protocol == "fixed" and (unknown := self.unknown_to_paper):
+            raise ValueError(f"protocol fixed: the paper has no values for {', '.join(unknown)}, whose file names no "
+                             "GLUE task (like)")  # fmt: skip
+        return self
+
+    @property
+    def unknown_to_paper(self) -> list[str]:
+        """The tasks that have no values of the paper: own ones whose files name no GLUE task."""
+        return [task for task in self.tasks if paper_column(task) is None]
 
     @field_validator("optimizers")
     @classmethod

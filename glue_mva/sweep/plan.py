@@ -364,7 +364,7 @@ def _savings(sweep: SweepConfig, lines: list[Line], speed: Speed) -> list[tuple[
         changes.append(("--search-seeds 1", sweep.replace(search_seeds=1)))
     if sweep.final_seeds > 2:
         changes.append(("--final-seeds 2", sweep.replace(final_seeds=2)))
-    if sweep.protocol != "fixed":
+    if sweep.protocol != "fixed" and not sweep.unknown_to_paper:
         changes.append(("--protocol fixed", sweep.replace(protocol="fixed")))
     if sweep.protocol == "grid":
         changes.append(("--protocol paper", sweep.replace(protocol="paper")))

@@ -1,4 +1,5 @@
-"""Files that appear whole or not at all, and what the system says where they cannot be written."""
+"""Names of the files of a run, files that appear whole or not at all, and what the system says where they cannot be
+written."""
 
 import contextlib
 import errno
@@ -9,6 +10,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+RECORD_FILE = "record.json"
+MODEL_FOLDER = "model"
 
 LONGEST_SHOWN = 100
 """Characters of a bad value that a message repeats."""

@@ -19,17 +19,15 @@ from glue_mva.config.identity import identity, optimizer_source, run_id
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.config.schedule import Schedule
 from glue_mva.errors import UsageError
-from glue_mva.files import atomic_write
+from glue_mva.files import MODEL_FOLDER, RECORD_FILE, atomic_write
 
 if TYPE_CHECKING:
     import numpy as np
 
 SCHEMA_VERSION: Final = 2
-RECORD_FILE = "record.json"
 FAILURE_FILE = "failure.json"
 """Record of an attempt that failed where a finished record of the same run stands."""
 PREDICTIONS_FILE = "predictions.npz"
-MODEL_FOLDER = "model"
 LOCK_FILE = ".lock"
 """Held by the process that writes in a folder: that of one run, or that of a sweep."""
 LONGEST_RECORD = 100 * 2**20
@@ -105,6 +103,10 @@ class ModelInfo(Part):
     parameters: Natural
     digest: str | None
     """Of a local folder's files, or the commit on the Hub."""
+    start: str | None = None
+    """Digest of the fine-tuned weights that it started from (`init_from`), or their commit on the Hub."""
+    kept_head: bool | None = None
+    """Whether their head was kept too, its classes being the task's."""
 
 
 class CheckResult(Part):

@@ -120,7 +120,7 @@ def test_the_fields_that_are_no_part_of_run_id():
         "checkpoint_minutes", "compile", "eval_batch_size", "force", "fused", "gradient_accumulation_steps",
         "logging_steps", "output", "predict_test", "report_to", "resume", "save_model", "sources",
     ]  # fmt: skip
-    assert NEUTRAL == {"own_task": {}, "max_steps": 0, "max_train_samples": 0, "max_eval_samples": 0,
+    assert NEUTRAL == {"own_task": {}, "init_from": "", "max_steps": 0, "max_train_samples": 0, "max_eval_samples": 0,
                        "holdout_fraction": 0.0, "holdout_seed": 0, "lr_scheduler": "linear", "layer_decay": 1.0,
                        "early_stopping_patience": 0}  # fmt: skip
 

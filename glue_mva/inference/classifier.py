@@ -9,13 +9,14 @@ import torch
 from scipy.special import softmax
 from transformers import DataCollatorWithPadding
 
+from glue_mva.config.identity import weights_folder
 from glue_mva.errors import UsageError
 from glue_mva.models.fine_tuned import SETTINGS, load_fine_tuned
 from glue_mva.models.load import check_vocabulary, longest_input
 from glue_mva.models.packing import PackedCollator
 from glue_mva.models.padding import set_padding
 from glue_mva.models.precision import ACTIVATIONS, Precision, resolve_precision
-from glue_mva.record import MODEL_FOLDER, RECORD_FILE
+from glue_mva.record import RECORD_FILE
 from glue_mva.training.environment import device_type
 
 BATCH_TOKENS = {"cpu": 4096}
@@ -110,10 +111,6 @@ def model_of(model: str) -> str:
         UsageError: a run that kept no weights, or a folder of runs.
     """
     folder = Path(model).expanduser()
-    if (folder / RECORD_FILE).is_file():
-        if not (folder / MODEL_FOLDER).is_dir():
-            raise UsageError(f"run {model!r} kept no weights: `glue-mva export` makes them")
-        return str(folder / MODEL_FOLDER)
     if folder.is_dir() and not (folder / "config.json").is_file() and any(folder.glob(f"*/{RECORD_FILE}")):
         raise UsageError(f"{model!r} is a folder of runs: give one of them, or `glue-mva export` its best model")
-    return model
+    return weights_folder(model)

@@ -100,7 +100,7 @@ def load_model(config: ResolvedConfig) -> PreTrainedModel:
     if fine_tuned and model_config.num_labels != task.num_labels:
         raise UsageError(
             f"model {config.model!r} has a head for {model_config.num_labels} classes where {task.name} needs "
-            f"{task.num_labels}: take the pretrained encoder"
+            f"{task.num_labels}: take the pretrained encoder, and this one for init_from"
         )
     if config.num_train_epochs == 0 and not fine_tuned:
         raise UsageError(f"model {config.model!r} has no trained head, and num_train_epochs = 0 would train none")

@@ -16,7 +16,7 @@ from glue_mva import paper
 from glue_mva.errors import UsageError
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.record import FINISHED
-from glue_mva.report.load import Runs
+from glue_mva.report.load import Runs, check_comparable
 from glue_mva.report.settings import only_of_sweep
 from glue_mva.report.stats import mean_interval, standard_error
 from glue_mva.sweep.config import FIRST_SEARCH_SEED, LAST_SEARCH_SEED, OptimizerEntry, SweepConfig
@@ -115,10 +115,11 @@ def study(runs: Runs, sweep: SweepConfig | None, seeds: int | None = None, *, as
         as_found: take the runs of a sweep although they were made with other settings than its file names.
 
     Raises:
-        UsageError: no run belongs to the sweep, or all contradict its settings.
+        UsageError: no run belongs to the sweep, all contradict its settings, or some cannot stand in one table.
     """
     made = _from_sweep(runs, sweep, seeds, as_found=as_found) if sweep is not None else _from_runs(runs, seeds)
-    made.members = _one_run_per_seed(made)
+    check_comparable(made.runs.keep(np.isin(made.runs.table.index, made.members["run_id"])))
+    made.members = _one_run_per_seed(made)  # only now: runs that cannot be compared are no duplicates
     return made
 
 

@@ -73,6 +73,8 @@ def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
             continue
         number += 1
         config = record.config.model_dump()
+        if record.model is not None and record.model.start is not None:
+            config["init_from"] = record.model.start  # what was found there, for `check_comparable`
         if all(config.get(key) == value for key, value in wanted.items()):
             found.append(_Read(_row(record, config, path.parent), _curves(record), record.environment, config))
     if not number:
@@ -247,12 +249,25 @@ def check_comparable(runs: Runs) -> None:
                 found = f"{title}: runs{where} on {len(digests)} different sets of rows ({', '.join(digests)})"
                 raise UsageError(f"{found}: keep them in separate folders, or choose with --where data=PLACE")
         configs = [runs.configs[run_id] for run_id in rows.index]
+        _refuse_other_starts(title, rows, configs)
         ignored = SEARCHED | SOURCES | HARMLESS | EXECUTION_FIELDS
         for key in sorted({k for config in configs for k in config} - ignored):
             values = sorted({json.dumps(config.get(key)) for config in configs})
             if len(values) > 1:
                 raise UsageError(f"{title}: runs with different {key} ({', '.join(values)}) cannot stand in one table; "
                                  f"choose with --where {key}={values[0]}, or give the sweep's file")  # fmt: skip
+
+
+def _refuse_other_starts(title: str, rows: pd.DataFrame, configs: list[dict[str, Any]]) -> None:
+    """Rows of a table start alike: all from the pretrained model, or each from one fine-tuned model."""
+    starts = pd.Series([config["init_from"] for config in configs], index=rows.index)
+    if starts.eq("").any() and starts.ne("").any():
+        raise UsageError(f"{title}: runs with and without init_from cannot stand in one table: keep them in separate "
+                         "folders")  # fmt: skip
+    for (optim, _), of_row in starts.groupby([rows["optim"], rows["optim_args"]]):
+        if of_row.nunique() > 1:
+            raise UsageError(f"{title}, {optim}: runs from {of_row.nunique()} different models (init_from): keep them "
+                             "in separate folders")  # fmt: skip
 
 
 def _known(values: "pd.Series[str]") -> list[str]:

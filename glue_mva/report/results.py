@@ -5,7 +5,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from glue_mva.errors import UsageError
@@ -13,7 +12,7 @@ from glue_mva.report.across import Across, across, across_table
 from glue_mva.report.aggregate import Row, Study, cell_table, run_table, study
 from glue_mva.report.comparisons import Pair, compare, comparison_table, verdict_table
 from glue_mva.report.curves import curve_table
-from glue_mva.report.load import check_comparable, load_runs
+from glue_mva.report.load import load_runs
 from glue_mva.report.pairs import find_row, parse_pairs
 from glue_mva.report.selection import Selection, best_of_table, selections
 from glue_mva.report.speed import Reach, reaches, speed_table
@@ -175,7 +174,6 @@ def results(
     runs = load_runs(paths, where)
     given = load_sweep(sweep) if isinstance(sweep, str | Path) else sweep or kept_sweep(paths)
     made = study(runs, given, seeds, as_found=as_found)
-    check_comparable(made.runs.keep(np.isin(made.runs.table.index, made.members["run_id"])))
     pairs = parse_pairs(compare, made.rows, baseline)
     base = find_row(baseline, made.rows) if baseline is not None else None
     return Results(made, pairs, base, margin, with_paper=with_paper)

@@ -15,7 +15,7 @@ from glue_mva.errors import UsageError
 from glue_mva.files import atomic_write
 from glue_mva.sweep.config import SWEEP_FILE, SweepConfig, load_sweep
 
-SOURCES = frozenset({"model", "data"})
+SOURCES = frozenset({"model", "data", "init_from"})
 """Fields of a run that name a place: what counts is what was found there, and the same folder has many paths."""
 
 
@@ -69,7 +69,8 @@ def together(a: SweepConfig, b: SweepConfig) -> SweepConfig:
                   if first.get(key) != second.get(key)]  # fmt: skip
     if differing:
         raise UsageError(f"sweeps that differ in {', '.join(differing)}")
-    return b.replace(tasks=[*a.tasks, *b.tasks], optimizers=[*a.optimizers, *b.optimizers])
+    return b.replace(tasks=[*a.tasks, *b.tasks], own_tasks={**a.own_tasks, **b.own_tasks},
+                     optimizers=[*a.optimizers, *b.optimizers])  # fmt: skip
 
 
 def _settings(sweep: SweepConfig) -> dict[str, Any]:
@@ -77,4 +78,4 @@ def _settings(sweep: SweepConfig) -> dict[str, Any]:
     defaults = RunConfig(task="rte", optim="adam")
     run = {f"run.{key}": value for key, value in sweep.run.items()
            if key not in (*EXECUTION_FIELDS, *SOURCES) and value != getattr(defaults, key)}  # fmt: skip
-    return sweep.model_dump(exclude={"output", "tasks", "optimizers", "run"}) | run
+    return sweep.model_dump(exclude={"output", "tasks", "own_tasks", "optimizers", "run"}) | run

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from glue_mva.config.identity import EXECUTION_FIELDS
+from glue_mva.config.recipes import FIELDS
 from glue_mva.config.resolve import resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.optim.registry import get_optimizer
@@ -68,13 +69,18 @@ def command_line(record: RunRecord) -> str:
     config = record.config
     words: dict[str, Any] = {"task": config.task, "optim": config.optim, "model": config.model, "data": config.data,
              "recipe": config.recipe}  # fmt: skip
-    usual = resolve(RunConfig(**words, num_train_epochs=config.num_train_epochs, seed=config.seed))
     given = {key for key, origin in config.sources.items() if origin == "given"} | {"seed", "num_train_epochs"}
-    names = [name for name in RunConfig.model_fields if name not in {*words, *EXECUTION_FIELDS, "optim_args"}]
+    needed = {
+        name: getattr(config, name) for name in given & {*FIELDS, "seed"}
+    }  # of an own task, the recipe has not all
+    usual = resolve(RunConfig(**words, own_task=config.own_task, **needed))
+    elsewhere = {*words, *EXECUTION_FIELDS, "optim_args", "own_task"}
+    names = [name for name in RunConfig.model_fields if name not in elsewhere]
     values = {name: getattr(config, name) for name in names
               if name in given or getattr(config, name) != getattr(usual, name)}  # fmt: skip
     values |= {f"optim_args.{key}": value for key, value in config.optim_args.items()
                if f"optim_args.{key}" in given or usual.optim_args.get(key, ...) != value}  # fmt: skip
+    words |= {"task": f"{config.task}.toml"} if config.own_task else {}
     options = [word for name, value in words.items() for word in (f"--{name}", value)]
     settings = [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]
     return shlex.join(["glue-mva", "run", *options, *settings])

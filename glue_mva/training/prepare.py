@@ -16,6 +16,7 @@ from glue_mva.models.load import check_vocabulary, compile_encoder, load_model, 
 from glue_mva.models.packing import PackedCollator
 from glue_mva.models.padding import Padding, set_padding
 from glue_mva.models.precision import Precision, resolve_precision
+from glue_mva.models.start import Start, start_from
 from glue_mva.training import environment
 from glue_mva.training.arguments import device_batch_size, optimizer_arguments, reporters
 from glue_mva.training.callbacks import Stopwatch
@@ -45,6 +46,7 @@ class Prepared:
     max_length: int
     warnings: list[str]
     """What makes a score on these data mean less than it seems to."""
+    start: Start | None
     seconds: float
 
 
@@ -64,6 +66,7 @@ def prepare(config: ResolvedConfig) -> Prepared:
     set_seed(config.seed)
     model = load_model(config)
     check_vocabulary(model, tokenizer)
+    start = start_from(model, tokenizer, config.init_from) if config.init_from else None
     decayed = {name for name, p in model.named_parameters() if config.decay_all_parameters or p.ndim > 1}
     maker.build(model, lr=config.lr, layer_decay=config.layer_decay, weight_decay=config.weight_decay, decayed=decayed)
     if device == "cpu":
@@ -98,6 +101,7 @@ def prepare(config: ResolvedConfig) -> Prepared:
         target_scale=scale,
         max_length=max_length,
         warnings=warnings,
+        start=start,
         seconds=watch.seconds,
     )
 

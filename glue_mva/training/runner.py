@@ -145,7 +145,7 @@ class _Run:
             "headline": self.headline,
             "schedule": self.schedule,
             "data": prepared.data.info,
-            "model": environment.describe_model(config.model, prepared.model),
+            "model": environment.describe_model(config.model, prepared.model, prepared.start),
             "environment": environment.describe(),
             "optimizer_source": optimizer_source(config.optim),
         }

@@ -287,6 +287,7 @@ def test_the_worked_example_of_the_docs(tmp_path, monkeypatch, tiny_models):
     assert single.best.metrics["validation"].keys() == {"accuracy", "f1", "loss"} and single.score > 90
     assert "reviews (Acc)" in outputs[3] and "reviews" in Path("reports/reviews/report.html").read_text()
     assert len(list(Path("runs/reviews").glob("*/record.json"))) == 2 * (2 + 2)
+    assert "glue-mva run --task reviews.toml --optim" in Path("best/README.md").read_text()
     header, *rows = Path("labelled.csv").read_text().splitlines()
     assert header == "text,sentiment,prediction,probability_negative,probability_positive" and len(rows) == 48
     # Records alone are enough, in a process that never saw the task's file; one of another definition is no record.

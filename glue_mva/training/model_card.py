@@ -72,7 +72,7 @@ def command_line(record: RunRecord) -> str:
     given = {key for key, origin in config.sources.items() if origin == "given"} | {"seed", "num_train_epochs"}
     needed = {
         name: getattr(config, name) for name in given & {*FIELDS, "seed"}
-    }  # of an own task, the recipe has not all
+    }  # a recipe has not all of an own task's
     usual = resolve(RunConfig(**words, own_task=config.own_task, **needed))
     elsewhere = {*words, *EXECUTION_FIELDS, "optim_args", "own_task"}
     names = [name for name in RunConfig.model_fields if name not in elsewhere]

@@ -39,8 +39,8 @@ def predict(
 ) -> None:  # fmt: skip
     """Label sentences or pairs with a fine-tuned classifier; the same rows come out with label and probabilities.
 
-    Any folder of a fine-tuned sequence classifier will do. BERT, RoBERTa, ELECTRA and DistilBERT models and their
-    relatives run without padding.
+    Any folder of a fine-tuned sequence classifier will do. BERT, RoBERTa, ELECTRA, DistilBERT and ModernBERT models and
+    their relatives run without padding.
     """
     from glue_mva.inference.texts import Writer, blocks, format_of, read_texts
 

@@ -104,16 +104,19 @@ class GroupedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: PackedLayout, p: float, scale: float
-    ) -> Tensor:
-        """query, key, value: (T, H, D); returns (T, H, D), zero where no sequence lies."""
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: PackedLayout, p: float, scale: float,
+        window: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        """query, key, value: (T, H, D); returns (T, H, D), zero where no sequence lies. `window`: furthest token that
+        one looks at, `None` for all."""
         with torch.autocast(query.device.type, enabled=False):  # stay in the inputs' dtype, softmax too
-            return GroupedAttention._forward(ctx, query, key, value, layout, p, scale)
+            return GroupedAttention._forward(ctx, query, key, value, layout, p, scale, window)
 
     @staticmethod
     def _forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: PackedLayout, p: float, scale: float
-    ) -> Tensor:
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: PackedLayout, p: float, scale: float,
+        window: int | None,
+    ) -> Tensor:  # fmt: skip
         out = torch.zeros_like(query, memory_format=torch.contiguous_format)
         saved: list[Tensor | None] = []
         for group in layout.groups:
@@ -121,6 +124,8 @@ class GroupedAttention(torch.autograd.Function):
             scores = q @ k.transpose(-1, -2)
             if group.bias is not None:
                 scores += group.bias
+            if window is not None and window < group.size[1] - 1:
+                scores += _window_bias(group.size[1], window, scores)
             weights = torch.softmax(scores, -1)
             keep = keep_mask(weights.shape, p, weights.device) if p > 0 else None
             _scatter(out, _dropped(weights, keep, p) @ v, group)
@@ -145,7 +150,15 @@ class GroupedAttention(torch.autograd.Function):
                 grads, (grad_scores @ k * ctx.scale, grad_scores.transpose(-1, -2) @ q, grad_v), strict=True
             ):
                 _scatter(target, part, group)
-        return (*grads, None, None, None)
+        return (*grads, None, None, None, None)
+
+
+def _window_bias(length: int, window: int, scores: Tensor) -> Tensor:
+    """(L, L): 0 within the window, elsewhere so low that nothing is left; finite, since padding (as a query) may see padding
+    only, and a row of minus infinity has no softmax."""
+    position = torch.arange(length, device=scores.device)
+    far = (position[:, None] - position).abs() > window
+    return far.to(scores.dtype) * (torch.finfo(scores.dtype).min / 2)
 
 
 def _gather(x: Tensor, group: Group) -> Tensor:
@@ -176,12 +189,17 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     packed_layout: PackedLayout | None = None,
+    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention interface of transformers: (1, H, T, D) in, (1, T, H, D) out.
 
     In half precision on a GPU that has it (Ampere or newer) it is FlashAttention's variable-length kernel, elsewhere
     `GroupedAttention`.
+
+    Args:
+        sliding_window: as transformers' interface has it: one more than the furthest token that one looks at, to
+            either side.
 
     Raises:
         ValueError: the batch is not packed.
@@ -190,10 +208,8 @@ def packed_attention(
         raise ValueError(f"attention {PACKED!r} takes packed batches only: see glue_mva.models.packing")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
-    if has_flash(q):
-        out = _flash(q, k, v, packed_layout, dropout, scale)
-    else:
-        out = _grouped(q, k, v, packed_layout, dropout, scale)
+    attend = _flash if has_flash(q) else _grouped
+    out = attend(q, k, v, packed_layout, dropout, scale, None if sliding_window is None else sliding_window - 1)
     return out[None], None
 
 
@@ -204,17 +220,20 @@ def has_flash(query: Tensor) -> bool:
 
 
 @torch.compiler.disable  # its shapes differ from batch to batch in number, not only in size
-def _grouped(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, p: float, scale: float) -> Tensor:
-    return GroupedAttention.apply(q, k, v, layout, p, scale)
+def _grouped(
+    q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, p: float, scale: float, window: int | None
+) -> Tensor:
+    return GroupedAttention.apply(q, k, v, layout, p, scale, window)
 
 
-def _flash(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, p: float, scale: float) -> Tensor:
+def _flash(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, p: float, scale: float, window: int | None) -> Tensor:
     """(T, H, D). torch's public `varlen_attn` has no dropout, so the operator under it is called. Not run on a GPU."""
     q, k, v = (x.contiguous() for x in (q, k, v))
     n = layout.longest
     return torch.ops.aten._flash_attention_forward(
-        q, k, v, layout.offsets, layout.offsets, n, n, p, False, False, scale=scale
-    )[0]
+        q, k, v, layout.offsets, layout.offsets, n, n, p, False, False, scale=scale, window_size_left=window,
+        window_size_right=window,
+    )[0]  # fmt: skip
 
 
 def _no_mask(*args: Any, **kwargs: Any) -> None:

@@ -197,6 +197,8 @@ def _backward(
 
 def has_packed_encoder(model: PreTrainedModel, dtype: torch.dtype) -> bool:
     """Whether `use_packed_encoder` will replace the layers of this model."""
+    if _encoder(model) is None:  # a family that keeps its layers elsewhere, as ModernBERT does
+        return False
     return all(isinstance(layer.activation, GELUActivation | nn.GELU) for layer in _layers(model)) and bool(
         kernels.library(dtype)
     )

@@ -16,7 +16,7 @@ from glue_mva.models.attention import PACKED, PackedLayout
 from glue_mva.models.encoder import use_packed_encoder
 from glue_mva.models.load import first_position
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "modernbert")
 """Model types for which packed and padded training were tested to agree."""
 
 
@@ -85,7 +85,8 @@ def use_packing(model: PreTrainedModel, activations: torch.dtype | None = None) 
     if not can_pack(model):
         raise ValueError(f"packing is not verified for {model.config.model_type}; verified: {', '.join(FAMILIES)}")
     model.set_attn_implementation(PACKED)
-    hooks = _Hooks(first_only=activations is not None and use_packed_encoder(model, activations))
+    first_only = activations is not None and use_packed_encoder(model, activations)
+    hooks = _Hooks(first_only=first_only, mean=getattr(model.config, "classifier_pooling", "cls") == "mean")
     model.register_forward_pre_hook(hooks.read_layout, with_kwargs=True)
     base = model.base_model
     pooler = getattr(base, "pooler", None)
@@ -100,9 +101,11 @@ class _Hooks:
 
     layout: PackedLayout
 
-    def __init__(self, *, first_only: bool) -> None:
+    def __init__(self, *, first_only: bool, mean: bool) -> None:
         self.first_only = first_only
         """Whether the layers give first tokens only."""
+        self.mean = mean
+        """Whether the head reads the mean over a sequence's tokens (ModernBERT), not the first one."""
 
     def read_layout(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """`sequence_lengths` of the batch becomes the layout that every attention gets."""
@@ -116,9 +119,17 @@ class _Hooks:
         return (self._first_tokens(args[0]), *args[1:])
 
     def gather_output(self, base: nn.Module, args: tuple, output: Any) -> Any:
-        """A head outside of it reads [:, 0] of the last hidden state."""
-        output.last_hidden_state = self._first_tokens(output.last_hidden_state)
+        """A head outside of it reads [:, 0] of the last hidden state, or its mean over tokens."""
+        gather = self._means if self.mean else self._first_tokens
+        output.last_hidden_state = gather(output.last_hidden_state)
         return output
+
+    def _means(self, hidden: Tensor) -> Tensor:
+        """(1, T, hidden) -> (B, 1, hidden): of one token, which the mean over it leaves as it is."""
+        sizes = torch.from_numpy(self.layout.sizes).to(hidden.device)
+        owner = torch.repeat_interleave(torch.arange(len(sizes), device=hidden.device), sizes)
+        sums = hidden.new_zeros(len(sizes), hidden.shape[-1]).index_add(0, owner, hidden[0, : self.layout.tokens])
+        return (sums / sizes[:, None])[:, None]
 
     def _first_tokens(self, hidden: Tensor) -> Tensor:
         """(1, T, hidden), or (1, B, hidden) of first tokens already -> (B, 1, hidden)."""

@@ -22,8 +22,10 @@ _ROUNDING = 1e-4
 _FACTOR = 3
 _RATE = 0.01
 _SHARP = 8.0
-_SHARPENED = ("query.weight", "key.weight", "q_lin.weight", "k_lin.weight")
+_SHARPENED = ("query.weight", "key.weight", "q_lin.weight", "k_lin.weight", "Wqkv.weight")
 _VOCABULARY = 200
+_WINDOW = 4
+"""Furthest token that one looks at in layers with local attention: less than the lengths, so that it matters."""
 
 
 def packing_is_sound(model: PreTrainedModel, device: torch.device, precision: str, *, own_layers: bool) -> bool:
@@ -159,6 +161,10 @@ def _small(config: PretrainedConfig) -> PretrainedConfig:
     for name in ("intermediate_size", "embedding_size"):
         if hasattr(small, name):
             setattr(small, name, small.hidden_size)
+    if hasattr(small, "local_attention"):
+        small.local_attention = 2 * _WINDOW
+    if (small.pad_token_id or 0) >= _VOCABULARY:
+        small.pad_token_id = 0
     for name, value in vars(small).items():
         if "dropout" in name and isinstance(value, float):
             setattr(small, name, 0.0)

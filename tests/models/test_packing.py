@@ -35,16 +35,20 @@ def padded(rows, pad_token_id):
 
 
 @pytest.mark.parametrize("layers", [None, torch.float32], ids=["torch", "compiled"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "modernbert, mean"])
 def test_packed_training_is_padded_training(family, layers, tiny_models):
-    """50 updates in float32 without dropout: the losses agree to 1e-5."""
+    """50 updates in float32 without dropout: the losses agree to 1e-5. ModernBERT's local attention looks 8 tokens to
+    either side here, and sequences have up to 63; its head reads the first token or the mean."""
     torch.manual_seed(0)
     quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
     if family == "distilbert":
         quiet = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}
+    if family.startswith("modernbert"):  # has none unless asked for
+        family, _, mean = family.partition(", ")
+        quiet = {"classifier_pooling": mean or "cls"}
     model = AutoModelForSequenceClassification.from_pretrained(tiny_models[family], num_labels=2, **quiet).train()
     packed = copy.deepcopy(model)
-    assert use_packing(packed, layers) == (layers is not None)
+    assert use_packing(packed, layers) == (layers is not None and family != "modernbert")
     collate, rng = PackedCollator(packed), np.random.default_rng(0)
     optimizers = [torch.optim.AdamW(m.parameters(), lr=1e-3) for m in (model, packed)]
     for _ in range(50):
@@ -117,6 +121,26 @@ def test_grouped_attention_and_its_gradient():
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs)
     assert (results[0][0][-6:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("window", [0, 3, 100])
+def test_a_window_is_attention_among_near_tokens(window, dtype):
+    """Against each token's own softmax over its neighbours, with a gradient that is finite everywhere."""
+    torch.manual_seed(0)
+    layout = PackedLayout.of(np.array(LENGTHS), sum(LENGTHS), torch.device("cpu"))
+    inputs = [torch.randn(sum(LENGTHS), 2, 8).to(dtype).requires_grad_() for _ in range(3)]
+    out = GroupedAttention.apply(*inputs, layout, 0.0, 0.3, window)
+    q, k, v = (x.detach().double() for x in inputs)
+    expected, start = torch.empty_like(q), 0
+    for n in LENGTHS:
+        for i in range(start, start + n):
+            near = slice(max(start, i - window), min(start + n, i + window + 1))
+            weights = torch.softmax(torch.einsum("hd,khd->hk", q[i], k[near]) * 0.3, -1)
+            expected[i] = torch.einsum("hk,khd->hd", weights, v[near])
+        start += n
+    torch.testing.assert_close(out.double(), expected, atol=1e-9 if dtype == torch.float64 else 0.03, rtol=0)
+    assert all(torch.isfinite(g).all() for g in torch.autograd.grad(out.float().sum(), inputs))
 
 
 def test_attention_dropout_is_unbiased_and_differentiates_its_own_mask():

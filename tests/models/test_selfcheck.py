@@ -54,7 +54,8 @@ def test_every_family_proves_itself_in_silence(family, precision, caplog):
     with checks.collected() as found:
         assert set_padding("auto", model_of(family), "cpu", precision) == "none"
     (name,) = found
-    assert name == f"packing: layers in C ({family}, heads of 8, {precision}, cpu)"
+    layers = "attention" if family == "modernbert" else "layers in C"
+    assert name == f"packing: {layers} ({family}, heads of 8, {precision}, cpu)"
     assert found[name].ok and 0 < found[name].difference <= found[name].tolerance
     assert not warnings_of(caplog)
 
@@ -82,21 +83,25 @@ def test_wrong_layers_in_c_give_way_to_those_of_transformers(monkeypatch, tmp_pa
     assert warning.endswith("where 0.0001 is allowed; taking transformers' layers instead")
 
 
-def scaled(q, k, v, layout, p, scale):
-    return attention.GroupedAttention.apply(q, k, v, layout, p, 1.1 * scale)
+def scaled(q, k, v, layout, p, scale, window):
+    return attention.GroupedAttention.apply(q, k, v, layout, p, 1.1 * scale, window)
 
 
-def without_the_last(q, k, v, layout, p, scale):
-    return attention.GroupedAttention.apply(q, k, v, layout, p, scale) * (torch.arange(len(q)) > 0)[:, None, None]
+def without_the_last(q, k, v, layout, p, scale, window):
+    return (
+        attention.GroupedAttention.apply(q, k, v, layout, p, scale, window) * (torch.arange(len(q)) > 0)[:, None, None]
+    )
 
 
 def raising(*args):
     raise RuntimeError("no kernel image is available for execution on the device")
 
 
-def other_mask_in_backward(q, k, v, layout, p, scale):
-    out = attention.GroupedAttention.apply(q, k, v, layout, p, scale)
-    return out.detach() + (other := attention.GroupedAttention.apply(q, k, v, layout, p, scale)) - other.detach()
+def other_mask_in_backward(q, k, v, layout, p, scale, window):
+    out = attention.GroupedAttention.apply(q, k, v, layout, p, scale, window)
+    return (
+        out.detach() + (other := attention.GroupedAttention.apply(q, k, v, layout, p, scale, window)) - other.detach()
+    )
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -120,6 +125,16 @@ def test_wrong_attention_gives_way_to_padding(broken, said, precision, monkeypat
     assert model.config._attn_implementation != attention.PACKED
     (warning,) = warnings_of(caplog)
     assert said in warning and warning.endswith("taking padding instead")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_window_that_is_not_respected_gives_way_to_padding(precision, monkeypatch, caplog):
+    grouped = attention._grouped
+    monkeypatch.setattr(attention, "_grouped", lambda *args: grouped(*args[:-1], None))
+    assert set_padding("auto", model_of("roberta"), "cpu", precision) == "none"  # looks everywhere anyway
+    assert set_padding("auto", model_of("modernbert"), "cpu", precision) == "longest"
+    (warning,) = warnings_of(caplog)
+    assert "packing: attention (modernbert" in warning and warning.endswith("taking padding instead")
 
 
 def test_the_verdict_is_kept_on_disk(monkeypatch, tmp_path):

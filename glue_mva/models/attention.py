@@ -154,8 +154,8 @@ class GroupedAttention(torch.autograd.Function):
 
 
 def _window_bias(length: int, window: int, scores: Tensor) -> Tensor:
-    """(L, L): 0 within the window, elsewhere so low that nothing is left; finite, since padding (as a query) may see padding
-    only, and a row of minus infinity has no softmax."""
+    """(L, L): 0 within the window, elsewhere so low that nothing is left; finite, since padding (as a query) may see
+    padding only, and a row of minus infinity has no softmax."""
     position = torch.arange(length, device=scores.device)
     far = (position[:, None] - position).abs() > window
     return far.to(scores.dtype) * (torch.finfo(scores.dtype).min / 2)

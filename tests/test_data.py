@@ -140,14 +140,14 @@ def test_nothing_is_asked_of_a_hub_that_does_not_answer(monkeypatch):
     """Why `datasets.config` is set for the while: `load_dataset` has no argument for it, and waits for minutes where
     the network swallows what it asks."""
     asked = []
-    monkeypatch.setattr(data.datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(data.hub.datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(data.hub, "reachable", lambda: False)
     monkeypatch.setattr(socket.socket, "connect", lambda self, address: asked.append(address) or self.close())
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: asked.append(host) or [])
     with pytest.raises(UsageError, match="the Hub cannot be reached"):
         load_task(resolve(RunConfig(task="rte", optim="adam")))
     assert asked == []
-    assert data.datasets.config.HF_HUB_OFFLINE is False
+    assert data.hub.datasets.config.HF_HUB_OFFLINE is False
 
 
 def test_subsets_are_the_same_rows_for_every_seed(glue):

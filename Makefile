@@ -50,7 +50,7 @@ pictures: .venv/installed
 	rm -rf runs/pictures
 	export PATH="$(CURDIR)/$(BIN):$$PATH"; draw="$(BIN)/python tools/draw_terminal.py"; \
 	$$draw docs/pictures/demo.svg -- glue-mva run --demo --output runs/pictures && \
-	$$draw docs/pictures/sweep.svg --when "lamadam +[23]/4" -- glue-mva sweep smoke --output runs/pictures
+	$$draw docs/pictures/sweep.svg --when "lamadam +[123]/4" -- glue-mva sweep smoke --output runs/pictures
 
 dist: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[release]"

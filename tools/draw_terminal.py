@@ -1,7 +1,7 @@
 """Run a command in a terminal and draw its screen as SVG: the pictures of README. Needs `pip install pyte`.
 
     python tools/draw_terminal.py docs/pictures/demo.svg -- glue-mva run --demo   # `make pictures` draws both
-    python tools/draw_terminal.py docs/pictures/sweep.svg --when "lamadam +[23]/4" -- glue-mva sweep smoke
+    python tools/draw_terminal.py docs/pictures/sweep.svg --when "lamadam +[123]/4" -- glue-mva sweep smoke
 
 With `--when` the picture is taken as soon as the pattern stands on the screen, and the command is interrupted.
 """

@@ -59,7 +59,7 @@ def test_every_task_runs(task, glue, tiny_models, tmp_path):
     if task == "stsb":
         assert labels.max() > 1.5  # on the original scale
     assert not (tmp_path / record.run_id / "work").exists()
-    assert {"step", "loss", "lr", "step_size"} <= set(stored.curves)
+    assert {"step", "loss", "learning_rate", "step_size"} <= set(stored.curves)
     assert all(len(v) == len(stored.curves["step"]) > 0 for v in stored.curves.values())
 
 

@@ -137,7 +137,7 @@ class RunConfig(Config):
     """Predict the official test sets, whole, at the best epoch (an mnli run: AX too), for `glue-mva submit`. Costs one
     pass over them at the end, and room for the weights of the best epoch while the run lasts."""
     report_to: str = execution("none")
-    """Hugging Face integrations, separated by commas (`tensorboard`, `wandb`)."""
+    """Hugging Face integrations, separated by commas (`tensorboard`, `wandb`, `mlflow`)."""
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import PrinterCallback, TrainerCallback
-from transformers.integrations import TensorBoardCallback
 
 from glue_mva import checks, paper
 from glue_mva.config.identity import optimizer_source, run_id
@@ -213,9 +212,9 @@ class _Run:
         )
         trainer.remove_callback(PrinterCallback)
         if "tensorboard" in reporters(config) and trainer.is_world_process_zero():
-            from torch.utils.tensorboard import SummaryWriter
+            from glue_mva.training.tensorboard import Board  # needs the package, which few have
 
-            trainer.add_callback(TensorBoardCallback(SummaryWriter(str(self.folder / "tensorboard"))))
+            trainer.add_callback(Board(self.folder, config, self.headline))
         logged_name = results.logged_name(self.headline.split, self.headline.metric)
         if config.save_model or prepared.test:
             trainer.add_callback(KeepBest(logged_name, lambda: self._keep_model(trainer)))

@@ -347,9 +347,26 @@ def test_two_processes_make_one_record_with_the_recipes_batch(glue, tiny_models,
     assert one.score == pytest.approx(two.score)
 
 
-def test_tensorboard_gets_the_curves(glue, tiny_models, tmp_path):
-    record = run(config_of("rte", glue, tiny_models["bert"], tmp_path, report_to="tensorboard"))
-    assert list((tmp_path / record.run_id / "tensorboard").glob("events.*"))
+def test_tensorboard_gets_the_curves_and_the_hyperparameters(glue, tiny_models, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    record = run(config_of("rte", glue, tiny_models["bert"], tmp_path, report_to="tensorboard", optim="lamadam"))
+    events = EventAccumulator(str(tmp_path / record.run_id / "tensorboard")).Reload()
+    scores = [event.value for event in events.Scalars("eval/validation_accuracy")]
+    assert scores == pytest.approx([e.metrics["validation"]["accuracy"] for e in record.epochs])
+    assert [e.step for e in events.Scalars("train/loss")] == record.curves["step"]
+
+    def plugin(name):
+        return HParamsPluginData.FromString(events.SummaryMetadata(f"_hparams_/{name}").plugin_data.content)
+
+    shown = plugin("session_start_info").session_start_info.hparams
+    assert shown["optim"].string_value == "lamadam" and shown["lr"].number_value == record.config.lr
+    assert shown["optim_args.beta2_min"].number_value == 0.5 and shown["seed"].number_value == record.config.seed
+    assert "output" not in shown
+    (metric,) = plugin("experiment").experiment.metric_infos
+    assert metric.name.tag == "eval/validation_accuracy"
+    assert plugin("session_end_info").session_end_info.status == 1  # success
 
 
 def test_the_fused_optimizer_makes_the_same_run(glue, tiny_models, tmp_path):

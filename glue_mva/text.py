@@ -50,6 +50,12 @@ def p_value(value: float) -> str:
     return f"{value:.3f}"[1:]
 
 
+def p_equals(value: float) -> str:
+    """`p = .029`, `p < .001`."""
+    text = p_value(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def number(value: float, decimals: int = 0) -> str:
     """Rounded, without trailing zeros, thousands with commas."""
     if math.isnan(value):

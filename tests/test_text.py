@@ -71,3 +71,8 @@ def test_latex_leaves_no_special_character_bare(foreign: str) -> None:
 
 def test_latex_of_the_matched_sign_and_of_letters_without_a_glyph() -> None:
     assert text.latex("a_b & 5 % Adam-η\N{PRIME} Müller 漢") == r"a\_b \& 5 \% Adam-$\eta'$ Müller ?"
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.0291, "p = .029"), (0.0004, "p < .001"), (1.0, "p = 1.0")])
+def test_a_p_value_in_a_sentence(value: float, said: str) -> None:
+    assert text.p_equals(value) == said

@@ -11,7 +11,7 @@ from glue_mva.report.aggregate import Row, Study, missing_reason
 from glue_mva.report.comparisons import Pair
 from glue_mva.report.stats import ALPHA
 from glue_mva.report.suite import Estimate
-from glue_mva.text import interval, markdown, markdown_table, number, p_value, score, signed
+from glue_mva.text import interval, markdown, markdown_table, number, p_equals, p_value, score, signed
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def across_markdown(found: Across, made: Study) -> str:
     left_out = [row.label for row in made.rows if all(row != s.row for s in found.summaries)]
     if not math.isnan(found.friedman_p):
         chance = "differ by more than chance" if found.friedman_p <= ALPHA else "could differ so by chance"
-        text += f"\nFriedman's test over {found.tasks} tasks: p = {p_value(found.friedman_p)}; ranks {chance}.\n"
+        text += f"\nFriedman's test over {found.tasks} tasks: {p_equals(found.friedman_p)}; ranks {chance}.\n"
     if left_out:
         text += f"\nNot on all tasks, so not here: {markdown(', '.join(left_out))}.\n"
     return text

@@ -24,7 +24,8 @@ nav + h2 { margin-top: 1rem; }
 .scroll { display: block; overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { background: var(--soft); text-align: left; cursor: pointer; user-select: none; }
+th { background: var(--soft); text-align: left; vertical-align: bottom; white-space: normal; overflow-wrap: normal;
+     cursor: pointer; user-select: none; }
 th[aria-sort]::after { content: " \25B2"; font-size: .7em; } th[aria-sort=descending]::after { content: " \25BC"; }
 th:first-child, td:first-child { position: sticky; left: 0; background: var(--back); white-space: normal;
                                  min-width: 6.5rem; max-width: min(16rem, 38vw); }

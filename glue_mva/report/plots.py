@@ -58,6 +58,11 @@ def unit(task: str) -> str:
     return own.get(headline, f"{METRICS[headline]} {TIMES} 100")
 
 
+def balanced(count: int, most: int) -> int:
+    """Columns for so many panels, at most so many: as few lines as can be, as equally full as can be."""
+    return math.ceil(count / math.ceil(count / most))
+
+
 def panels(count: int, columns: int, width: float, height: float, **share: Any) -> "tuple[Figure, list[Axes]]":
     """A figure of `count` panels in lines of `columns`, each of this height in inches with its labels; `share` as
     `Figure.subplots` takes it."""
@@ -91,7 +96,7 @@ def scores_figure(made: Study, *, with_paper: bool = False) -> "Figure":
     look = looks(made.rows)
     names = [figure_text(row.label, NAME_WIDTH, 2) for row in made.rows]
     lines = len(names) * max(1.5, 1.2 + max(name.count("\n") for name in names))
-    columns = 4 if max(len(name) for name in names) < 15 else 3
+    columns = balanced(len(made.tasks), 4 if max(len(name) for name in names) < 15 else 3)
     with figure_style():
         width = TEXT_WIDTH if len(made.tasks) > 1 else COLUMN_WIDTH + 1
         fig, axes = panels(len(made.tasks), columns, width, 0.6 + 0.13 * lines, sharey="row")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glue_mva.report.aggregate import Row
-from glue_mva.report.plots import NAME_WIDTH, add_legend, looks, panels, unit
+from glue_mva.report.plots import NAME_WIDTH, add_legend, balanced, looks, panels, unit
 from glue_mva.report.selection import Selection
 from glue_mva.style import TEXT_WIDTH, figure_style, figure_text
 from glue_mva.tasks import TASKS
@@ -37,8 +37,9 @@ def line_figure(found: Sequence[Selection], rows: Sequence[Row]) -> "Figure | No
     keys = list(dict.fromkeys((s.task, name) for s, name in single))
     look = looks(rows)
     drawn = [row for row in rows if any(s.row == row for s, _ in single)]
+    columns = balanced(len(keys), 4)
     with figure_style():
-        fig, axes = panels(len(keys), 4, TEXT_WIDTH if len(keys) > 1 else 3.4, 1.75)
+        fig, axes = panels(len(keys), columns, TEXT_WIDTH if len(keys) > 1 else 3.4, 1.75)
         for number, (ax, (task, name)) in enumerate(zip(axes, keys, strict=True)):
             ticks: set[float] = set()
             for s in (s for s, its in single if (s.task, its) == (task, name)):
@@ -56,7 +57,7 @@ def line_figure(found: Sequence[Selection], rows: Sequence[Row]) -> "Figure | No
             _rate_axis(ax, sorted(ticks))
             ax.set_title(TASKS[task].title)
             ax.set_xlabel(SEARCHED[name])
-            ax.set_ylabel(unit(task) if number % 4 == 0 or unit(task) != unit(keys[number - 1][0]) else "")
+            ax.set_ylabel(unit(task) if number % columns == 0 or unit(task) != unit(keys[number - 1][0]) else "")
             ax.margins(x=0.08, y=0.1)
         add_legend(fig, [(row.label, look[row.name]) for row in drawn])
     return fig
@@ -138,8 +139,9 @@ def expected_best_figure(found: Sequence[Selection], rows: Sequence[Row]) -> "Fi
     if not tasks:
         return None
     look = looks(rows)
+    columns = balanced(len(tasks), 4)
     with figure_style():
-        fig, axes = panels(len(tasks), 4, TEXT_WIDTH if len(tasks) > 1 else 3.4, 1.75)
+        fig, axes = panels(len(tasks), columns, TEXT_WIDTH if len(tasks) > 1 else 3.4, 1.75)
         for number, (ax, task) in enumerate(zip(axes, tasks, strict=True)):
             for s in (s for s in shown if s.task == task):
                 own = look[s.row.name]
@@ -147,7 +149,7 @@ def expected_best_figure(found: Sequence[Selection], rows: Sequence[Row]) -> "Fi
                 ax.plot(tried, s.best_of, color=own.color, linestyle=own.line, marker=own.marker, markevery=[-1],
                         markerfacecolor=own.face)  # fmt: skip
             ax.set_title(TASKS[task].title)
-            ax.set_ylabel(unit(task) if number % 4 == 0 or unit(task) != unit(tasks[number - 1]) else "")
+            ax.set_ylabel(unit(task) if number % columns == 0 or unit(task) != unit(tasks[number - 1]) else "")
             ax.set_xlabel("runs tried")
             ax.locator_params(axis="x", integer=True, nbins=5)
         add_legend(fig, [(row.label, look[row.name]) for row in rows if any(s.row == row for s in shown)])

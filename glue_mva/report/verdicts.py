@@ -7,7 +7,7 @@ from glue_mva.report import MARGIN as MARGIN
 from glue_mva.report import stats
 from glue_mva.report.aggregate import Row
 from glue_mva.tasks import TASKS
-from glue_mva.text import count, interval, number, p_value, signed
+from glue_mva.text import count, interval, number, p_equals, p_value, signed
 
 if TYPE_CHECKING:
     from glue_mva.report.comparisons import Comparison, Pair
@@ -62,7 +62,7 @@ def sentence(pair: "Pair", margin: float, tests: int) -> str:
         text += ", and with one seed there is nothing to test"
     else:
         adjusted = f" after Holm over {tests} pairs" if tests > 1 else ""
-        text += f" (95 % interval {interval(low, high)}; p = {p_value(pair.p_holm)}{adjusted})"
+        text += f" (95 % interval {interval(low, high)}; {p_equals(pair.p_holm)}{adjusted})"
     text += _reason(pair, margin, low, high)
     if missing:
         text += f"; {missing} of {len(pair.tasks)} tasks were not compared"
@@ -115,7 +115,7 @@ def of_task(c: "Comparison", a: Row, b: Row, tests: int) -> str:
         return f"{title}: {what}; with one seed there is nothing to test."
     seeds = f"{c.n_a} shared seeds" if c.paired else f"{c.n_a} and {c.n_b} seeds"
     adjusted = f", {p_value(c.p_holm)} after Holm over {tests} tasks" if tests > 1 else ""
-    tested = f"p = {p_value(c.p)}{adjusted}"
+    tested = f"{p_equals(c.p)}{adjusted}"
     if c.p_holm <= stats.ALPHA:
         return f"{title}: {what}; over {seeds} a difference of means is shown ({tested}){_examples_clause(c)}."
     limit = ""

@@ -9,9 +9,11 @@ from matplotlib.image import imread
 
 from glue_mva.report import drawing
 from glue_mva.report.aggregate import Row, ordered
-from glue_mva.report.plots import looks
+from glue_mva.report.plots import balanced, looks
 from glue_mva.report.results import results
 from glue_mva.style import OPTIMIZER_COLORS, figure_text
+from glue_mva.sweep import SweepConfig
+from glue_mva.sweep.kept import keep_sweep
 from tests.report.factory import make_record, write_run
 
 pytestmark = pytest.mark.filterwarnings("error:constrained_layout not applied")
@@ -47,11 +49,13 @@ def test_long_names(tmp_path: Path) -> None:
 
 
 def test_names_that_would_be_mathematics_or_have_no_glyph(tmp_path: Path) -> None:
-    for seed in (1, 2):
-        write_run(tmp_path / "runs", make_record("rte", "adam", score=71.0 + seed, seed=seed))
-        record = make_record("rte", "torch.optim:SGD", score=70.0 + seed, seed=seed)
-        config = record.config.model_copy(update={"optim": HOSTILE})
-        write_run(tmp_path / "runs", record.model_copy(update={"config": config}))
+    """A record cannot bring one, but the file of a sweep can."""
+    point = {"lr": 1e-5, "weight_decay": 0.1}
+    for optim in ("adam", "torch.optim:SGD"):
+        for seed in (1, 2):
+            write_run(tmp_path / "runs", make_record("rte", optim, score=71.0 + seed, seed=seed, **point))
+    rows = ["adam", {"optim": "torch.optim:SGD", "name": HOSTILE}]
+    keep_sweep(SweepConfig(tasks=["rte"], optimizers=rows, final_seeds=2, output=str(tmp_path / "runs"), **point))
     assert "forest" in draw(tmp_path / "runs", tmp_path / "out")
 
 
@@ -111,6 +115,10 @@ def test_further_colours_can_be_told_apart() -> None:
     colors = [look.color for look in looks(rows).values()]
     rgb = [np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) for color in colors]
     assert min(np.abs(a - b).sum() for a, b in pairwise(rgb)) > 120
+
+
+def test_panels_fill_their_lines_as_equally_as_can_be() -> None:
+    assert [balanced(count, 4) for count in range(1, 10)] == [1, 2, 3, 4, 3, 3, 4, 4, 3]
 
 
 def test_figure_text_is_wrapped_and_no_mathematics() -> None:

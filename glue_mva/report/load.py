@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +86,7 @@ def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
     runs = Runs(pd.DataFrame())
     if broken:
         runs.notes.append(_listed(f"{_count(len(broken), 'record')} could not be read and left out", broken))
-    kept = _without_duplicates(found, runs.notes)
+    kept = _of_latest_versions(_without_duplicates(found, runs.notes), runs.notes)
     runs.table = pd.DataFrame([read.row for read in kept]).set_index("run_id", drop=False)
     for read in kept:
         run_id = read.row["run_id"]
@@ -142,6 +143,20 @@ def _without_duplicates(found: list[_Read], notes: list[str]) -> list[_Read]:
     return list(best.values())
 
 
+def _of_latest_versions(found: list[_Read], notes: list[str]) -> list[_Read]:
+    """Without the results of an own optimizer whose source has changed since: no row mixes two optimizers."""
+    latest: dict[str, str | None] = {}
+    for read in sorted(found, key=lambda read: read.row["created"]):
+        if read.row["status"] in FINISHED:
+            latest[read.row["optim"]] = read.row["optimizer_source"]
+    older = [read.row["optim"] for read in found if read.row["status"] in FINISHED
+             and read.row["optimizer_source"] != latest[read.row["optim"]]]  # fmt: skip
+    for optim, number in Counter(older).items():
+        notes.append(f"{optim}: {_count(number, 'run')} of another version than the latest left out")
+    return [read for read in found if read.row["status"] not in FINISHED
+            or read.row["optimizer_source"] == latest[read.row["optim"]]]  # fmt: skip
+
+
 def _rank(read: _Read) -> tuple[bool, str]:
     return read.row["status"] in FINISHED, read.row["created"]
 
@@ -188,6 +203,7 @@ def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, A
     for which, evaluation in (("best", best), ("last", last)):
         metrics = evaluation.metrics if evaluation is not None else {}
         row |= {f"{which} {s}/{name}": value for s, named in metrics.items() for name, value in named.items()}
+    row["optimizer_source"] = record.optimizer_source
     row["warnings"] = clean("; ".join(record.warnings)) or None
     return row | {"error": record.error or "", "created": record.created, "folder": str(folder)}
 

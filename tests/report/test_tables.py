@@ -168,5 +168,14 @@ def test_warnings_of_final_runs_stand_under_the_table(tmp_path: Path) -> None:
     assert run_table(made)["warnings"].notna().sum() == 2
 
 
+def test_no_row_mixes_two_versions_of_an_optimizer(tmp_path: Path) -> None:
+    for seed, source, created in ((1, "old", "01"), (2, "old", "02"), (3, "new", "03"), (4, "new", "04")):
+        record = make_record("rte", "m:Mine", seed=seed, score=60.0 + seed, created=f"2026-01-{created}T00:00:00Z")
+        write_run(tmp_path, record.model_copy(update={"optimizer_source": source}))
+    made = read(tmp_path)
+    assert sorted(made.scores("rte", "m:Mine")) == [63.0, 64.0]
+    assert "m:Mine: 2 runs of another version than the latest left out" in made.runs.notes
+
+
 def test_columns_are_the_papers() -> None:
     assert [t for t in TASKS if t in paper.TABLE3_TASKS] == list(paper.TABLE3_TASKS)

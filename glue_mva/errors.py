@@ -4,8 +4,17 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+def one_line(text: str) -> str:
+    """A text as one line that any terminal can show: line feeds as spaces, other characters that are not printed as
+    escapes."""
+    return "".join(c if c.isprintable() else " " if c == "\n" else repr(c)[1:-1] for c in text)
+
+
 class UsageError(ValueError):
     """Bad input: the message is one line that names the value and the way out."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 def first_line(error: BaseException) -> str:

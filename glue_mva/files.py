@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from glue_mva.errors import UsageError
+
 RECORD_FILE = "record.json"
 MODEL_FOLDER = "model"
 
@@ -52,6 +54,23 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Refuse a folder that nothing can be written to; makes it where it is not there.
+
+    Args:
+        option: of the command line that names the folder.
+
+    Raises:
+        UsageError: names the folder and the system's reason.
+    """
+    try:
+        with atomic_write(folder / ".writable") as stream:
+            stream.write(b"x")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise UsageError(f"cannot write to {str(folder)!r}: {error.strerror}; take another {option}") from None
 
 
 @contextlib.contextmanager

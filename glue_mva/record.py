@@ -18,7 +18,7 @@ from glue_mva.config.base import describe
 from glue_mva.config.identity import identity, optimizer_source, run_id
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.config.schedule import Schedule
-from glue_mva.errors import UsageError
+from glue_mva.errors import UsageError, one_line
 from glue_mva.files import MODEL_FOLDER, RECORD_FILE, atomic_write
 
 if TYPE_CHECKING:
@@ -46,7 +46,11 @@ Natural = Annotated[int, Field(ge=0)]
 
 
 class RecordError(Exception):
-    """A record that cannot be used: truncated, of wrong types, or of another schema version. Says which and why."""
+    """A record that cannot be used: truncated, of wrong types, or of another schema version. Says which and why, in one
+    line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class Part(BaseModel):

@@ -21,7 +21,7 @@ from glue_mva.cli.report import report
 from glue_mva.cli.simulate import app as simulate_app
 from glue_mva.cli.submit import submit
 from glue_mva.cli.sweep import plan, status, sweep
-from glue_mva.errors import UsageError, first_line
+from glue_mva.errors import UsageError, first_line, one_line
 
 __all__ = ["EXIT_FAILED", "EXIT_REFUSED", "app", "main"]
 
@@ -79,8 +79,7 @@ def main() -> None:
 
 
 def _say(error: str) -> None:
-    line = " ".join(error.split("\n"))
-    print(f"glue-mva: error: {line}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    print(f"glue-mva: error: {one_line(error)}", file=sys.stderr)
 
 
 def _keep_traceback() -> str:

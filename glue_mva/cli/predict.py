@@ -75,8 +75,8 @@ def predict(
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _target_format(given: str, out: Path | None, to: str | None) -> str:

@@ -1,7 +1,6 @@
 """`glue-mva simulate`: the paper's synthetic problems (Figures 1, 2 and 6)."""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +10,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from glue_mva.errors import UsageError
+from glue_mva.files import check_writable
 
 app = typer.Typer(help="The paper's synthetic problems: Figures 1, 2 and 6, on a CPU in minutes.", no_args_is_help=True,
                   rich_markup_mode=None)  # fmt: skip
 
-Repeats = Annotated[int, typer.Option(min=2, help="Independent repeats.")]
-Steps = Annotated[int, typer.Option(min=1, help="Optimizer steps.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of starts, draws and noise.")]
+LARGEST = 1e6
+"""Of learning rates, curvatures and noise levels: beyond it every loss overflows, and there is nothing to draw."""
+
+Repeats = Annotated[int, typer.Option(min=2, max=10**6, help="Independent repeats.")]
+Steps = Annotated[int, typer.Option(min=1, max=10**9, help="Optimizer steps.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of starts, draws and noise.")]
 Lrs = Annotated[list[float] | None, typer.Option("--lr", help="Learning rate, in place of the grid; may be given "
                                                  "several times.")]  # fmt: skip
 Optims = Annotated[list[str] | None, typer.Option("--optim", help="adam, amsgrad, laprop, madam or lamadam, in place "
@@ -74,6 +77,7 @@ def _nonconvex(repeats: int, steps: int, seed: int, lr: list[float] | None, opti
 
     names = check_optimizers(optim or nonconvex.OPTIMIZERS)
     lrs = _values("--lr", lr, nonconvex.LRS)
+    check_writable(out, "--out")
     with _bars(dict.fromkeys(names, steps)) as advance:
         results = [nonconvex.simulate(name, lrs, repeats, steps, seed, advance(name)) for name in names]
     return write_nonconvex(results, out, seed)
@@ -90,6 +94,7 @@ def _quadratic(
     names = check_optimizers(optim or quadratic.OPTIMIZERS)
     lrs = _values("--lr", lr, quadratic.LRS)
     h2s, sigmas = _values("--h2", h2, quadratic.H2S), _values("--sigma", sigma, quadratic.SIGMAS)
+    check_writable(out, "--out")
     with _bars({name: steps * len(quadratic.SETTINGS[name]) for name in names}) as advance:
         results = [quadratic.simulate(setting, lrs, h2s, sigmas, repeats, steps, seed, advance(name))
                    for name in names for setting in quadratic.SETTINGS[name]]  # fmt: skip
@@ -97,11 +102,11 @@ def _quadratic(
 
 
 def _values(option: str, given: Sequence[float] | None, default: Sequence[float]) -> tuple[float, ...]:
-    """The values of an option, sorted, each once; positive and finite, else `UsageError`."""
+    """The values of an option, sorted, each once; positive and at most `LARGEST`, else `UsageError`."""
     values = tuple(sorted(set(given or default)))
     for value in values:
-        if not 0 < value < math.inf:
-            raise UsageError(f"{option} must be a positive number, got {value}")
+        if not 0 < value <= LARGEST:
+            raise UsageError(f"{option} must be a positive number up to {LARGEST:g}, got {value}")
     return values
 
 

@@ -59,14 +59,18 @@ def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
     Raises:
         UsageError: no such folder, no record that can be read, an unknown key, or no run meets the conditions.
     """
-    for folder in folders:
-        if not folder.is_dir():
-            raise UsageError(f"{folder}: no such folder of runs")
+    try:
+        for folder in folders:
+            if not folder.is_dir():
+                raise UsageError(f"{folder}: no such folder of runs")
+        files = _record_files(folders)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from None
     wanted = _conditions(where)
     broken: list[str] = []
     found: list[_Read] = []
     number = 0
-    for folder, path in _record_files(folders):
+    for folder, path in files:
         try:
             record = read_record(path)
         except RecordError as error:

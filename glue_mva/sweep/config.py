@@ -270,7 +270,7 @@ def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     for key, value in overrides.items():
         before = both.get(key, {})
         if isinstance(value, dict) and not isinstance(before, dict):
-            raise UsageError(f"{key} = {before!r} has no keys, such as {next(iter(value))!r}")
+            raise UsageError(f"{key} = {before!r} is no table, so {value!r} cannot go over it")
         both[key] = {**before, **value} if isinstance(value, dict) else value
     return both
 

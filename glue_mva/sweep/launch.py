@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
+from glue_mva.files import check_writable
 from glue_mva.record import of_other_source, set_aside
 from glue_mva.sweep import store
 from glue_mva.sweep.config import SweepConfig
@@ -99,7 +100,7 @@ def launch(
         KeyboardInterrupt: after what was under way was stopped; the next launch goes on from there.
     """
     output = Path(sweep.output)
-    store.check_writable(output)
+    check_writable(output, "--output")
     with store.only_sweep(output, wait=wait):
         progress, problems = read_progress(sweep)
         for run_id, problem in problems.items():

@@ -66,20 +66,6 @@ def write_failed(config: ResolvedConfig, run_id: str, error: str) -> None:
     write_failure(record, Path(config.output) / run_id)
 
 
-def check_writable(output: Path) -> None:
-    """Refuse a folder that nothing can be written to.
-
-    Raises:
-        UsageError: names the folder and the system's reason.
-    """
-    try:
-        with atomic_write(output / ".writable") as stream:
-            stream.write(b"x")
-        (output / ".writable").unlink()
-    except OSError as error:
-        raise UsageError(f"cannot write to {str(output)!r}: {error.strerror}; take another --output") from None
-
-
 @contextlib.contextmanager
 def only_sweep(output: Path, *, wait: bool = False) -> Iterator[None]:
     """Be the one sweep at work in a folder. The lock is the operating system's: it goes with the process.

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from glue_mva.record import RecordError
 from glue_mva.report import bootstrap, stats, suite, verdicts
 from glue_mva.report.aggregate import Row, Study, missing_reason
 from glue_mva.report.load import load_predictions
@@ -158,7 +159,7 @@ def _compare_task(made: Study, task: str, a: Row, b: Row) -> tuple[Comparison, b
 
 
 def _bootstrap(made: Study, task: str, a: Row, b: Row, paired: bool) -> bootstrap.Draws | None:
-    """`None` where a run has no stored predictions, or the runs were not evaluated on the same rows."""
+    """`None`, and a note, where the predictions of a run cannot be used, or are of other rows than the others'."""
     metric = TASKS[task].headline
     outputs: list[list[NDArray]] = []
     labels: NDArray | None = None
@@ -166,8 +167,14 @@ def _bootstrap(made: Study, task: str, a: Row, b: Row, paired: bool) -> bootstra
         final = made.final(task, row.name).set_index("seed")
         outputs.append([])
         for seed in sorted(made.scores(task, row.name).index):
-            found = load_predictions(final.loc[seed, "folder"], final.loc[seed, "split"])
-            if found is None or (labels is not None and not np.array_equal(labels, found[0])):
+            run = final.loc[seed]
+            try:
+                found = load_predictions(run["folder"], run["split"])
+                if labels is not None and not np.array_equal(labels, found[0]):
+                    raise RecordError(f"{run['run_id']}: predictions of other rows than the runs before")
+            except RecordError as error:
+                note = f"{TASKS[task].title}: no interval over rows: {error}"
+                made.notes += [note] if note not in made.notes else []
                 return None
             labels = found[0]
             outputs[-1].append(found[1])

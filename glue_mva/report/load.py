@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glue_mva.config.identity import EXECUTION_FIELDS
 from glue_mva.config.run import RunConfig, parse_assignments
-from glue_mva.errors import UsageError, nearest
+from glue_mva.errors import UsageError, first_line, nearest
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import FINISHED, PREDICTIONS_FILE, RECORD_FILE, Metrics, RecordError, RunRecord, read_record
 from glue_mva.sweep.kept import SOURCES
@@ -237,16 +237,27 @@ def _curves(record: RunRecord) -> Curves:
     return curves
 
 
-def load_predictions(folder: str, split: str) -> tuple[NDArray, NDArray] | None:
-    """Labels (rows,) and outputs of the best epoch of one run, (rows, classes) or (rows,); `None` without the file."""
+def load_predictions(folder: str, split: str) -> tuple[NDArray, NDArray]:
+    """Labels (rows,) and outputs of the best epoch of one run, (rows, classes) or (rows,).
+
+    Raises:
+        RecordError: no such file, a damaged one, or outputs that are no finite numbers for every row; one line.
+    """
     path = Path(folder) / PREDICTIONS_FILE
-    if not path.is_file():
-        return None
-    with np.load(path) as arrays:
-        if f"{split}/labels" not in arrays or f"{split}/best" not in arrays:
-            return None
-        labels, outputs = arrays[f"{split}/labels"], arrays[f"{split}/best"]
-    return (labels, outputs) if np.isfinite(outputs).all() else None
+    place = f"{path.parent.name}/{path.name}"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            labels, outputs = arrays[f"{split}/labels"], arrays[f"{split}/best"]
+        fits = labels.ndim == 1 and outputs.ndim in (1, 2) and 0 < len(labels) == len(outputs)
+        if not (fits and np.isfinite(labels).all() and np.isfinite(outputs).all()):
+            raise RecordError(f"{place}: not one finite output for every row")
+    except FileNotFoundError:
+        raise RecordError(f"{place}: is not there") from None
+    except Exception as error:  # of zipfile, zlib and numpy, on what is damaged
+        if isinstance(error, RecordError):
+            raise
+        raise RecordError(f"{place}: cannot be read ({first_line(error)})") from None
+    return labels, outputs
 
 
 def check_comparable(runs: Runs) -> None:

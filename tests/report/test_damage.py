@@ -1,0 +1,62 @@
+"""What is damaged beside a record costs what is computed from it, with a note, and nothing else."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glue_mva.report.build import build_report
+from glue_mva.report.results import results
+from tests.report.factory import write_predicted_run
+
+
+def arrays(**changes: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    labels = np.arange(200) % 2
+    np.savez(stream, **{"validation/labels": labels, "validation/best": np.zeros((200, 2)), **changes})
+    return stream.getvalue()
+
+
+def without_best() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **{"validation/labels": np.arange(200) % 2})
+    return stream.getvalue()
+
+
+DAMAGE = {
+    "empty": b"",
+    "garbage": b"garbage",
+    "truncated": arrays()[:-100],
+    "a pickle": arrays(**{"validation/best": np.array([{}] * 200, dtype=object)}),
+    "words": arrays(**{"validation/best": np.array(["x"] * 200)}),
+    "other rows": arrays(**{"validation/labels": np.ones(200, int)}),
+    "fewer outputs": arrays(**{"validation/best": np.zeros((100, 2))}),
+    "no finite outputs": arrays(**{"validation/best": np.full((200, 2), np.nan)}),
+    "no outputs": without_best(),
+    "missing": None,
+}
+
+
+@pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE)
+def test_predictions_cost_an_interval_and_no_report(content: bytes | None, tmp_path: Path) -> None:
+    for optim, quality in (("adam", 1.0), ("lamadam", 1.2)):
+        for seed in (1, 2, 3):
+            run = write_predicted_run(tmp_path / "runs", "rte", optim, quality, seed=seed)
+    path = run / "predictions.npz"
+    whole = results(tmp_path / "runs")
+    assert not any("interval over rows" in note for note in whole.notes)
+    path.unlink() if content is None else path.write_bytes(content)
+    found = results(tmp_path / "runs")
+    (note,) = (note for note in found.notes if "no interval over rows" in note)
+    assert run.name in note and len(note.splitlines()) == 1
+    assert found.table.entries.keys() == whole.table.entries.keys()
+
+
+def test_the_page_says_so(tmp_path: Path) -> None:
+    for optim in ("adam", "lamadam"):
+        for seed in (1, 2):
+            run = write_predicted_run(tmp_path / "runs", "rte", optim, 1.0, seed=seed)
+    (run / "predictions.npz").write_bytes(b"")
+    build_report(results(tmp_path / "runs"), tmp_path / "report")
+    assert "no interval over rows" in (tmp_path / "report" / "report.md").read_text()

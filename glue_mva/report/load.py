@@ -209,6 +209,8 @@ def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, A
         row |= {f"{which} {s}/{name}": value for s, named in metrics.items() for name, value in named.items()}
     row["optimizer_source"] = record.optimizer_source
     row["warnings"] = clean("; ".join(record.warnings)) or None
+    checks = execution.checks if execution is not None else {}
+    row["failed_checks"] = clean(", ".join(name for name, check in sorted(checks.items()) if not check.ok)) or None
     return row | {"error": record.error or "", "created": record.created, "folder": str(folder)}
 
 

@@ -87,6 +87,9 @@ def table3(made: Study, *, with_paper: bool = False) -> Table3:
             warnings = final["warnings"].value_counts()
             for warning, runs in warnings.items():
                 notes.append(f"{TASKS[task].title}, {row.label}: {runs} of {len(final)} runs: {warning}")
+            for names, runs in final["failed_checks"].value_counts().items():
+                plain = f"{runs} of {len(final)} runs took the plain path, since a check of a fast one failed: {names}"
+                notes.append(f"{TASKS[task].title}, {row.label}: {plain}")
             if warnings.empty and entry.reason is None and (unlearned := _unlearned(made, task, row)):
                 notes.append(f"{TASKS[task].title}, {row.label}: {unlearned}")
         entries[AVERAGE, row.name] = _average(made, row, [entries[task, row.name] for task in made.tasks])

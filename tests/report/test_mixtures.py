@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from glue_mva.record import CheckResult
 from glue_mva.report.results import results
 from tests.report.factory import make_execution, make_record, write_run
 
@@ -43,6 +44,15 @@ def test_only_final_runs_count_and_many_values_are_counted(tmp_path: Path) -> No
         write(tmp_path, "rte", "adam", seed, versions={"commit": f"commit{seed}"})
     write(tmp_path, "rte", "adam", 1001, device="another")
     assert results(tmp_path).table.notes == ["RTE: commit: 5 different ones"]
+
+
+def test_fast_paths_that_failed_their_check_are_named(tmp_path: Path) -> None:
+    wrong = CheckResult(ok=False, detail="gradients differ")
+    for seed in (1, 2):
+        checks = {"packed attention, cpu": wrong if seed == 2 else CheckResult(ok=True), "fused": CheckResult(ok=True)}
+        write(tmp_path, "rte", "adam", seed, checks=checks)
+    assert results(tmp_path).table.notes == ["RTE, Adam: 1 of 2 runs took the plain path, since a check of a fast one "
+                                             "failed: packed attention, cpu"]  # fmt: skip
 
 
 def test_seeds_that_did_not_learn_are_named_and_a_cell_of_them_is_marked_and_not_bold(tmp_path: Path) -> None:

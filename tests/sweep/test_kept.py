@@ -42,6 +42,16 @@ def test_launches_by_parts_are_kept_as_the_whole(tmp_path: Path) -> None:
     assert kept.tasks == ["rte", "sst2"] and [row.name for row in kept.optimizers] == ["adam", "madam", "laprop"]
 
 
+def test_own_tasks_are_kept_with_what_their_files_said(tmp_path: Path) -> None:
+    own = 'name = "kept-reviews"\ntext = ["text"]\nlabel = "mood"\nlabels = ["bad", "good"]\n'
+    (tmp_path / "own.toml").write_text(f'{own}[files]\ntrain = "train.csv"\nvalidation = "dev.csv"\n')
+    sweep = sweep_in(tmp_path / "runs", tasks=[str(tmp_path / "own.toml")])
+    keep_sweep(sweep)
+    (tmp_path / "own.toml").unlink()
+    assert kept_sweep([tmp_path]) == sweep
+    assert together(sweep_in(tmp_path), sweep).tasks == ["rte", "kept-reviews"]
+
+
 @pytest.mark.parametrize("change", [{"lr": [1e-5]}, {"final_seeds": 2}, {"run": {"num_train_epochs": 1}},
                                     {"optimizers": [{"optim": "madam", "lr": 1e-4}]}])  # fmt: skip
 def test_of_other_sweeps_in_one_folder_the_latest_counts(tmp_path: Path, change: dict) -> None:

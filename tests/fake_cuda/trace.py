@@ -69,6 +69,7 @@ def optimizers():
 def models():
     """A training step of every family, precision and way of batching: forward, loss, backward, LaMAdam."""
     from transformers import AutoModelForSequenceClassification
+    from transformers.initialization import no_init_weights
 
     from glue_mva.models import attention
     from glue_mva.models.packing import FAMILIES, PackedCollator, use_packing
@@ -85,7 +86,7 @@ def models():
         calls = []
         attention._flash = lambda *args, calls=calls: calls.append(kind(args[0])) or flash(*args)
         with h100():
-            with torch.device("cuda"):
+            with torch.device("cuda"), no_init_weights():  # which looks at values, where there are none
                 model = AutoModelForSequenceClassification.from_config(CONFIGS[family]()).train()
             if packed:
                 use_packing(model)

@@ -97,7 +97,7 @@ def test_standard_input_and_what_is_too_long(trained):
 @pytest.mark.parametrize(
     ("words", "content", "said"),
     [
-        (["RUN", "nowhere.tsv"], None, "nowhere.tsv: No such file"),
+        (["RUN", "nowhere.tsv"], None, "'nowhere.tsv': No such file"),
         (["RUN", "x.tsv"], b"", "x.tsv: empty"),
         (["RUN", "x.tsv"], b"\xff", "x.tsv: not UTF-8 at byte 0"),
         (["RUN", "x.tsv"], b"id\tcontent\n1\ta\n", "x.tsv: no column of texts among id, content"),

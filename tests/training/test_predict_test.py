@@ -114,7 +114,7 @@ def test_a_resumed_run_predicts_the_same(glue, tiny_models, tmp_path):
         ("rte", lambda data: (data / "RTE" / "test.tsv").unlink(), r"no test\.tsv in"),
         ("mnli", lambda data: shutil.rmtree(data / "AX"), "no data for ax in .* looked for a folder AX"),
         ("rte", lambda data: swap_rows(data / "RTE" / "test.tsv"), "test.tsv, line 2: index '1' where 0 belongs"),
-        ("rte", lambda data: (data / "RTE" / "test.tsv").write_text(""), "no column 'sentence1'.* an empty file"),
+        ("rte", lambda data: (data / "RTE" / "test.tsv").write_text(""), "test.tsv: empty"),
         ("rte", lambda data: (data / "RTE" / "test.tsv").write_bytes(b"\xff"), "not UTF-8 at byte 0"),
     ],
 )

@@ -118,7 +118,8 @@ class RunConfig(Config):
     eval_batch_size: Count = execution(64)
     """Rows per evaluation batch and device."""
     gradient_accumulation_steps: Count = execution(1)
-    """Parts in which a batch is worked through, to save memory; the effective batch stays `train_batch_size`."""
+    """Parts in which a batch is worked through, to save memory; the effective batch stays `train_batch_size`. No part
+    of `run_id`, though with dropout other masks are drawn (docs/runs.md)."""
     compile: bool = execution(False)
     """Compile the encoder (torch.compile; on a GPU with CUDA graphs): minutes at first use, for long runs."""
     fused: bool = execution(False)

@@ -109,6 +109,8 @@ def _entry(value: Any) -> Any:
 
 def _read_own_tasks(values: dict[str, Any]) -> dict[str, Any]:
     """Files among the tasks become names, and what they say goes to `own_tasks`."""
+    if not isinstance(values.get("own_tasks", {}), dict):
+        return values  # refused as what it is
     tasks, own_tasks = _as_list(values.get("tasks", [])), dict(values.get("own_tasks", {}))
     for place, task in enumerate(tasks):
         if is_task_file(task):

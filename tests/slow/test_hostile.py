@@ -221,6 +221,7 @@ def test_texts_to_label(kind: str, noise: bytes, data: st.DataObject) -> None:
     good = {
         "text": b"one\ntwo\n",
         "tsv": b"sentence\tid\none\t1\ntwo\t2\n",
+        "csv": b'sentence,id\n"one, two",1\ntwo,2\n',
         "jsonl": b'{"sentence": "one"}\n{"sentence": "two"}\n',
     }[kind]
     place = data.draw(st.integers(0, len(good)))

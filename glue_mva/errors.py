@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_SHOWN = 100
+"""Characters of a bad value that a message repeats."""
+
 
 def one_line(text: str) -> str:
     """A text as one line that any terminal can show: line feeds as spaces, other characters that are not printed as
@@ -20,6 +23,11 @@ class UsageError(ValueError):
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def shortened(text: str) -> str:
+    """What a message repeats of a value: its first `LONGEST_SHOWN` characters."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

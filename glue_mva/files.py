@@ -11,13 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from glue_mva.errors import UsageError
+from glue_mva.errors import UsageError, shortened
 
 RECORD_FILE = "record.json"
 MODEL_FOLDER = "model"
-
-LONGEST_SHOWN = 100
-"""Characters of a bad value that a message repeats."""
 
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """What the system says where nothing more can be written, whoever tries."""
@@ -35,8 +32,7 @@ def expanded(path: str) -> str:
             os.lstat(found)
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        shown = path if len(path) <= LONGEST_SHOWN else f"{path[:LONGEST_SHOWN]}..."
-        raise ValueError(f"{shown!r} is no path: {reason}") from None
+        raise ValueError(f"{shortened(path)!r} is no path: {reason}") from None
     return str(found)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
 from glue_mva.cli.options import RowName, SweepFile, Where
-from glue_mva.errors import UsageError
+from glue_mva.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     from glue_mva.record import RunRecord
@@ -108,14 +108,14 @@ def _hub(name: str) -> Any:
     try:
         validate_repo_id(name)
     except ValueError as error:
-        raise UsageError(f"--push {name!r}: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"--push {name!r}: {first_line(error)}") from None
     if not reachable():
         raise UsageError("--push: the Hub cannot be reached")
     api = HfApi()
     try:
         api.whoami()
     except Exception as error:  # of requests, of httpx, or of the client itself: the way out is the same
-        raise UsageError(f"--push: not logged in to the Hub ({str(error).splitlines()[0]}); `hf auth login`") from None
+        raise UsageError(f"--push: not logged in to the Hub ({first_line(error)}); `hf auth login`") from None
     return api
 
 
@@ -124,7 +124,7 @@ def _push(api: Any, name: str, folder: Path) -> None:
         url = api.create_repo(name, exist_ok=True)
         api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message="Fine-tuned with glue-mva")
     except Exception as error:  # as above; the model itself is safe
-        print(f"glue-mva: not uploaded: {str(error).splitlines()[0]}; to try again: hf upload {name} {folder}",
+        print(f"glue-mva: not uploaded: {first_line(error)}; to try again: hf upload {name} {folder}",
               file=sys.stderr)  # fmt: skip
         raise typer.Exit(EXIT_FAILED) from None
     print(f"uploaded: {url}")

@@ -7,8 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from glue_mva.errors import UsageError, nearest
-from glue_mva.files import LONGEST_SHOWN
+from glue_mva.errors import UsageError, nearest, shortened
 
 
 class Config(BaseModel):
@@ -44,8 +43,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
         elif found["type"] == "value_error":
             problems[key].append(str(found["ctx"]["error"]))
         else:
-            text = repr(found["input"])
-            shown[key] = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+            shown[key] = shortened(repr(found["input"]))
             if isinstance(found["input"], str) and is_number(found["input"]):
                 shown[key] += ": write the number without quotes"
             problems[key].append(found["msg"][0].lower() + found["msg"][1:])

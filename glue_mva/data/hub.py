@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 from huggingface_hub import constants, get_session
 
-from glue_mva.errors import UsageError
+from glue_mva.errors import UsageError, first_line
 
 TIMEOUT_SECONDS = 6
 
@@ -43,7 +43,7 @@ def load_dataset(name: str, config: str | None, way_out: str, revision: str | No
     try:
         return datasets.load_dataset(name, config, revision=revision, download_config=settings)
     except Exception as error:  # whatever the Hub's client raises: the ways out are the same
-        reason = (str(error).splitlines() or [type(error).__name__])[0] if online else "the Hub cannot be reached"
+        reason = first_line(error) if online else "the Hub cannot be reached"
         shown = f"{name} ({config})" if config else name
         raise UsageError(f"cannot load {shown}: {reason}; {way_out}") from None
     finally:

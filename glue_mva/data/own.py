@@ -9,7 +9,7 @@ from datasets import ClassLabel, Dataset
 
 from glue_mva.config.own_task import FORMATS, OwnTask
 from glue_mva.data.tables import READERS
-from glue_mva.errors import UsageError
+from glue_mva.errors import UsageError, first_line
 
 NO_LABEL = -1
 """Stands for the label of a test row that has none, as in GLUE's own."""
@@ -68,7 +68,7 @@ def _read_parquet(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except pyarrow.ArrowInvalid as error:
-        raise UsageError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"{path}: not a Parquet file: {first_line(error)}") from None
     return rows, list(range(1, len(rows) + 1))
 
 

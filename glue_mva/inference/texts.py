@@ -13,13 +13,14 @@ from typing import IO, Any
 
 import numpy as np
 
+from glue_mva.config import own_task
 from glue_mva.data.lines import fields_of, lines_of
 from glue_mva.data.tables import READERS, Rows
 from glue_mva.errors import UsageError
 from glue_mva.tasks import GLUE, TASKS
 
 FORMATS = ("text", *READERS)
-SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+SUFFIXES = {suffix: kind for suffix, kind in own_task.FORMATS.items() if kind in READERS}
 """Suffix -> format; every other file is plain text."""
 
 PLAIN = (("sentence",), ("sentence1", "sentence2"))

@@ -153,12 +153,13 @@ def _of_latest_versions(found: list[_Read], notes: list[str]) -> list[_Read]:
     for read in sorted(found, key=lambda read: read.row["created"]):
         if read.row["status"] in FINISHED:
             latest[read.row["optim"]] = read.row["optimizer_source"]
-    older = [read.row["optim"] for read in found if read.row["status"] in FINISHED
-             and read.row["optimizer_source"] != latest[read.row["optim"]]]  # fmt: skip
-    for optim, number in Counter(older).items():
+
+    def is_older(read: _Read) -> bool:
+        return read.row["status"] in FINISHED and read.row["optimizer_source"] != latest[read.row["optim"]]
+
+    for optim, number in Counter(read.row["optim"] for read in found if is_older(read)).items():
         notes.append(f"{optim}: {_count(number, 'run')} of another version than the latest left out")
-    return [read for read in found if read.row["status"] not in FINISHED
-            or read.row["optimizer_source"] == latest[read.row["optim"]]]  # fmt: skip
+    return [read for read in found if not is_older(read)]
 
 
 def _rank(read: _Read) -> tuple[bool, str]:
@@ -255,9 +256,9 @@ def load_predictions(folder: str, split: str) -> tuple[NDArray, NDArray]:
             raise RecordError(f"{place}: not one finite output for every row")
     except FileNotFoundError:
         raise RecordError(f"{place}: is not there") from None
+    except RecordError:
+        raise
     except Exception as error:  # of zipfile, zlib and numpy, on what is damaged
-        if isinstance(error, RecordError):
-            raise
         raise RecordError(f"{place}: cannot be read ({first_line(error)})") from None
     return labels, outputs
 

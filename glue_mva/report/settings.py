@@ -61,9 +61,7 @@ class _Expected:
             return []
         place = (config["task"], config["optim"], config["data"])  # limits on rows depend on what the data hold
         if place not in self.known:
-            own = self.sweep.own_tasks.get(place[0], {})
-            values = {"lr": self.sweep.lr[0], "weight_decay": self.sweep.weight_decay[0], **self.sweep.run, **own,
-                      "task": place[0], "optim": place[1], "data": place[2]}  # fmt: skip
+            values = {**self.sweep.fields_of(place[0]), "optim": place[1], "data": place[2]}
             self.known[place] = resolve(RunConfig(**values)).model_dump()
         mine = self.known[place]
         return [f"{key} = {json.dumps(config[key])} (file: {json.dumps(mine[key])})" for key in self.keys

@@ -180,6 +180,12 @@ class SweepConfig(Config):
                              "GLUE task (like)")  # fmt: skip
         return self
 
+    def fields_of(self, task: str) -> dict[str, Any]:
+        """Fields of `RunConfig` that all runs of a task share; `lr` and `weight_decay` stand for the searched
+        ones."""
+        own = self.own_tasks.get(task, {})
+        return {"task": task, "lr": self.lr[0], "weight_decay": self.weight_decay[0], **self.run, **own}
+
     @property
     def unknown_to_paper(self) -> list[str]:
         """The tasks that have no values of the paper: own ones whose files name no GLUE task."""

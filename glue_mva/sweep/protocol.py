@@ -170,11 +170,8 @@ class Cell:
     @cached_property
     def any_config(self) -> ResolvedConfig:
         """A config of this cell with other hyperparameters and seed: for what is the same in all of its final runs."""
-        own = self.sweep.own_tasks.get(self.task, {})
-        given = RunConfig(
-            **{**self.sweep.run, **own}, task=self.task, optim=self.entry.optim, optim_args=self.entry.optim_args,
-            lr=self.sweep.lr[0], weight_decay=self.sweep.weight_decay[0], output=self.sweep.output, resume=True,
-        )  # fmt: skip
+        given = RunConfig(**self.sweep.fields_of(self.task), optim=self.entry.optim, optim_args=self.entry.optim_args,
+                          output=self.sweep.output, resume=True)  # fmt: skip
         return resolve(given)
 
     def _runs(self, stage: Stage, point: Hparams, seeds: range, *, holdout: bool) -> list[SweepRun]:

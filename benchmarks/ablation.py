@@ -29,13 +29,9 @@ def _no(*args: Any, **kwargs: Any) -> bool:
     return False
 
 
-LAYERS = _set("glue_mva.models.padding", "has_packed_encoder", _no)
-MASKS = _set("glue_mva.training.prepare", "use_cpu_dropout", _no)
 PARTS: dict[str, list[Callable[[], None]]] = {
     "packing": [],  # by its option, in CONFIG
-    "layers in C": [LAYERS],
-    "dropout masks": [MASKS],
-    "layers in C and dropout masks": [LAYERS, MASKS],
+    "layers in C": [_set("glue_mva.models.padding", "has_packed_encoder", _no)],
     "kept memory": [_set("glue_mva.training.contexts", "keep_freed_memory", _no)],
     "optimizer in C": [_set("glue_mva.optim.kernels.cpu", "ready", _no)],
     "compact vocabulary": [_set("glue_mva.training.runner", "can_compact", _no)],

@@ -215,12 +215,10 @@ def rounds(
 ) -> dict[str, float]:
     """Examples per second of every contender, all its processes together: medians over interleaved rounds."""
     with tempfile.TemporaryDirectory() as folder:
-        workers = {
-            name: [Worker(name, task, options, threads, f"{folder}/{name}-{i}") for i in range(processes)]
-            for name in names
-        }
-        for group in workers.values():
-            for worker in group:
+        workers: dict[str, list[Worker]] = {}
+        for name in names:  # one after the other: idle threads of OpenMP spin, and slow down what runs beside them
+            workers[name] = [Worker(name, task, options, threads, f"{folder}/{name}-{i}") for i in range(processes)]
+            for worker in workers[name]:
                 worker.answer()
         rates: dict[str, list[float]] = {name: [] for name in names}
         for number in range(options.rounds):

@@ -1,4 +1,4 @@
-"""Tokenizer and classifier, and what makes their training fast: packing, attention, dropout, precision, memory.
+"""Tokenizer and classifier, and what makes their training fast: packing, attention, precision, memory.
 
 Knows nothing of trainers or records.
 """

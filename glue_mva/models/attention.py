@@ -13,8 +13,6 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from glue_mva.models.dropout import keep_mask
-
 PACKED = "glue_mva_packed"
 
 SHORT = 32
@@ -100,7 +98,7 @@ def _group(starts: np.ndarray, sizes: np.ndarray, device: torch.device) -> Group
 
 class GroupedAttention(torch.autograd.Function):
     """softmax(scale Q K^T) V with dropout on the weights, group by group; forward and backward written out, so that
-    the weights are kept once and masks are drawn cheaply."""
+    the weights are kept once."""
 
     @staticmethod
     def forward(
@@ -127,7 +125,7 @@ class GroupedAttention(torch.autograd.Function):
             if window is not None and window < group.size[1] - 1:
                 scores += _window_bias(group.size[1], window, scores)
             weights = torch.softmax(scores, -1)
-            keep = keep_mask(weights.shape, p, weights.device) if p > 0 else None
+            keep = torch.rand(weights.shape, device=weights.device) >= p if p > 0 else None
             _scatter(out, _dropped(weights, keep, p) @ v, group)
             saved += [q, k, v, weights, keep]
         ctx.save_for_backward(*saved)

@@ -11,7 +11,6 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.data.encode import EncodedSplit, encode
 from glue_mva.data.load import TaskData, load_task
-from glue_mva.models.dropout import use_cpu_dropout
 from glue_mva.models.load import check_vocabulary, compile_encoder, load_model, load_tokenizer, longest_input
 from glue_mva.models.packing import PackedCollator
 from glue_mva.models.padding import Padding, set_padding
@@ -69,8 +68,6 @@ def prepare(config: ResolvedConfig) -> Prepared:
     start = start_from(model, tokenizer, config.init_from) if config.init_from else None
     decayed = {name for name, p in model.named_parameters() if config.decay_all_parameters or p.ndim > 1}
     maker.build(model, lr=config.lr, layer_decay=config.layer_decay, weight_decay=config.weight_decay, decayed=decayed)
-    if device == "cpu":
-        use_cpu_dropout(model)
     padding = set_padding(config.padding, model, device, precision, own_layers=not config.compile)
     few_shapes = padding != "longest" and config.gradient_accumulation_steps == 1
     cuda_graphs = config.compile and device == "cuda" and few_shapes

@@ -11,7 +11,6 @@ from torch._dynamo.testing import CompileCounter
 from transformers import AutoModelForSequenceClassification
 
 from glue_mva.models.attention import GroupedAttention, PackedLayout
-from glue_mva.models.dropout import CpuDropout, keep_mask, use_cpu_dropout
 from glue_mva.models.packing import FAMILIES, PackedCollator, round_up, use_packing
 
 LENGTHS = [5, 40, 33, 7, 60, 60, 12, 1]
@@ -202,29 +201,6 @@ def test_an_unverified_family_is_refused(tiny_models):
 def test_sizes_are_few_and_close():
     sizes = {round_up(n) for n in range(1, 5000)}
     assert len(sizes) < 140 and all(n <= round_up(n) < n + max(16, n / 8) for n in range(1, 5000))
-
-
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.0])
-def test_dropout_masks(p):
-    torch.manual_seed(0)
-    keep = keep_mask((1001, 1003), p, torch.device("cpu"))
-    rate = 1 - keep.float().mean().item()
-    assert abs(rate - p) < 4 * (p * (1 - p) / keep.numel()) ** 0.5 + 1e-5
-    if p:
-        ones = CpuDropout(p)(torch.ones(1000, 1000))
-        assert ones.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)])
-        again = [(torch.manual_seed(3), keep_mask((50,), p, torch.device("cpu")))[1] for _ in range(2)]
-        assert torch.equal(*again)
-
-
-def test_every_dropout_of_a_model_is_replaced(tiny_models):
-    model = AutoModelForSequenceClassification.from_pretrained(tiny_models["roberta"])
-    names = list(model.state_dict())
-    use_cpu_dropout(model)
-    kinds = {type(m) for m in model.modules() if isinstance(m, torch.nn.Dropout)}
-    assert kinds == {CpuDropout} and list(model.state_dict()) == names
-    model.eval()
-    assert torch.equal(CpuDropout(0.5).eval()(torch.ones(3)), torch.ones(3))
 
 
 def test_freed_memory_is_kept_for_the_next_tensor():

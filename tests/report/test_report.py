@@ -29,6 +29,7 @@ from glue_mva.report.curves import band, cell_band
 from glue_mva.report.load import load_runs
 from glue_mva.report.results import results
 from glue_mva.style import new_figure
+from tests.commands import command
 from tests.report.factory import make_record, write_predicted_run, write_run
 from tests.report.make_golden import REPORT, TABLES, TEXTS, make_report
 
@@ -160,16 +161,11 @@ def test_the_report_imports_no_torch(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.html").is_file()
 
 
-def glue_mva(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "glue_mva", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
-
-
 def test_the_command(tmp_path: Path) -> None:
     for optim in ("adam", "madam"):
         for seed in (1, 2):
             write_run(tmp_path / "runs" / "mine", make_record("rte", optim, score=70.0 + seed, seed=seed))
-    done = glue_mva("report", "runs/mine", "--seeds", "2", cwd=tmp_path)
+    done = command(tmp_path, "report", "runs/mine", "--seeds", "2")
     assert done.returncode == 0, done.stderr
     assert "| Adam | **71.50 (.50)** |" in done.stdout
     assert "\nMAdam against Adam is not decided: 0.00 points on RTE" in done.stdout
@@ -181,7 +177,7 @@ def test_the_command(tmp_path: Path) -> None:
 def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for arguments in (["empty"], ["nothing"], ["empty", "--sweep", "no-such-sweep"], ["empty", "--set", "x=1"]):
-        done = glue_mva("report", *arguments, cwd=tmp_path)
+        done = command(tmp_path, "report", *arguments)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith("glue-mva: error: ")

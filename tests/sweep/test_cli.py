@@ -3,8 +3,6 @@
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
@@ -14,14 +12,9 @@ from glue_mva.sweep import SweepConfig, expand, load_sweep
 from glue_mva.sweep.launch import read_progress
 from glue_mva.sweep.plan import Machines, make_plan, unit_of
 from glue_mva.sweep.protocol import cells
+from tests.commands import Done, command
 
 from .kills import sweep_process
-
-
-def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "glue_mva", *arguments], cwd=folder, capture_output=True, text=True, timeout=120
-    )
 
 
 def test_refused_with_two_and_one_line(here: Path):
@@ -92,7 +85,7 @@ def test_the_folder_says_which_sweep_filled_it(finished: Path, here: Path, tmp_p
 def test_the_report_of_a_folder_needs_no_more_and_takes_the_words_given_to_sweep(
     finished: Path, here: Path, tmp_path: Path
 ):
-    def report(*words: str) -> subprocess.CompletedProcess[str]:
+    def report(*words: str) -> Done:
         return command(here, "report", str(finished), "--out", str(tmp_path / "out"), *words)
 
     plain = report()

@@ -1,7 +1,6 @@
 """Launching a sweep in this process: what runs, what does not, and what happens to bad records and failed runs."""
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from glue_mva.sweep.protocol import cells
 from glue_mva.sweep.store import LOG_FILE, is_active, write_failed
 from glue_mva.sweep.view import rows
 from glue_mva.sweep.worker import execute
+from tests.commands import command
 
 from .conftest import Notes
 
@@ -228,10 +228,9 @@ def test_a_full_disk_stops_the_sweep_and_a_later_launch_completes_it(here: Path,
     sweep = one_run(here, tmp_path, final_seeds=3)
     whole = launch(load_sweep("sweep.toml", {**sweep.model_dump(), "output": str(tmp_path / "whole")}), InlineEngine,
                    Notes())  # fmt: skip
-    command = [sys.executable, "-m", "glue_mva", "sweep", "sweep.toml", "--engine", "inline", "--output", sweep.output,
-               "--tasks", "rte", "--optimizers", "adam", "--final-seeds", "3", "--set", "lr=1e-3"]  # fmt: skip
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))  # noqa: E731
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=120)
+    words = ["sweep.toml", "--engine", "inline", "--output", sweep.output, "--tasks", "rte", "--optimizers", "adam",
+             "--final-seeds", "3", "--set", "lr=1e-3"]  # fmt: skip
+    done = command(here, "sweep", *words, largest_file=2048)
     assert done.returncode == 1, done.stderr
     assert "nothing more can be written" in done.stderr
     assert all(read_record(path).status == "failed" for path in Path(sweep.output).glob("*/record.json"))
@@ -242,11 +241,9 @@ def test_a_full_disk_stops_the_sweep_and_a_later_launch_completes_it(here: Path,
 def test_a_checkpoint_without_room_stops_the_sweep(here: Path, tmp_path: Path):
     """safetensors and torch say it in errors of their own. The limit lets through all but weights (36 kB here)."""
     sweep = one_run(here, tmp_path, final_seeds=2)
-    command = [sys.executable, "-m", "glue_mva", "sweep", "sweep.toml", "--engine", "inline", "--output", sweep.output,
-               "--tasks", "rte", "--optimizers", "adam", "--final-seeds", "2", "--set", "lr=1e-3",
-               "--checkpoint-minutes", "0", "--logging-steps", "1"]  # fmt: skip
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (24_000, 24_000))  # noqa: E731
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=120)
+    words = ["sweep.toml", "--engine", "inline", "--output", sweep.output, "--tasks", "rte", "--optimizers", "adam",
+             "--final-seeds", "2", "--set", "lr=1e-3", "--checkpoint-minutes", "0", "--logging-steps", "1"]  # fmt: skip
+    done = command(here, "sweep", *words, largest_file=24_000)
     assert done.returncode == 1, done.stderr
     assert "nothing more can be written" in done.stderr and "File too large" in done.stderr
     (path,) = Path(sweep.output).glob("*/record.json")  # the second run was not started

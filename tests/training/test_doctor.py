@@ -1,24 +1,17 @@
 """`glue-mva doctor` on this machine, on one whose compiler is broken, and where a path is wrong."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from glue_mva import checks
 from glue_mva.optim.kernels import foreach
 from glue_mva.training import doctor
-
-
-def call(*words, **environment):
-    command = [sys.executable, "-m", "glue_mva", "doctor", *words]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+from tests.commands import command
 
 
 def test_as_json():
-    done = call("--json")
+    done = command(".", "doctor", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["problems"] == [] and found["device"] == "cpu" and found["cores"] >= 1
@@ -33,7 +26,7 @@ def test_as_json():
 
 
 def test_a_compiler_that_does_not_compile_is_a_problem(tmp_path):
-    done = call(CC="false", XDG_CACHE_HOME=str(tmp_path))
+    done = command(".", "doctor", CC="false", XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "does not compile optim/kernels/cpu.c" in done.stdout
     assert "optimizer: foreach (MAdam, float32, cpu)" in done.stdout.replace("\n", " ")

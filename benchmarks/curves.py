@@ -2,8 +2,8 @@
 
     python benchmarks/curves.py --data ../shared/glue --out reports/speed/curves-cpu.md
 
-One run of `glue_mva.run` per task, LaMAdam as shipped, whose updates are timed from one start to the next. The cost of a
-point is the difference of the medians; shares are of a run with the points that `logging_steps = "auto"` gives.
+One run of `glue_mva.run` per task, LaMAdam as shipped, whose updates are timed from one start to the next. A point's
+cost is the difference of the medians; shares are of a run with the points that `logging_steps = "auto"` gives.
 """
 
 import math

@@ -3,8 +3,6 @@
 import functools
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import typer
 
 from glue_mva.cli import app
+from tests.commands import script
 from tests.pages import PAGES, ROOT, blocks, commands
 from tools.draw_rooms import PICTURE, draw
 
@@ -59,16 +58,16 @@ def test_every_target_in_the_docs_is_one_of_the_makefile(line: str):
 
 @pytest.mark.parametrize("line", [p for p in ALL_COMMANDS if "python " in p.values[0]])
 def test_every_script_in_the_docs_is_there_and_takes_the_options(line: str):
-    script, *words = line[line.index("python ") :].split()[1:]
-    said = help_of(script)
+    path, *words = line[line.index("python ") :].split()[1:]
+    said = help_of(path)
     assert [word for word in words if word.startswith("--") and word.split("=")[0] not in said] == []
 
 
 @functools.cache
-def help_of(script: str) -> str:
-    return subprocess.run(
-        [sys.executable, script, "--help"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
+def help_of(path: str) -> str:
+    done = script(ROOT / path, "--help")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("line", [p for p in ALL_COMMANDS if "pip install" in p.values[0]])

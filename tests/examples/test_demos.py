@@ -1,21 +1,23 @@
 """The examples on made-up data: a whole demo leaves a record and a report, and a trial leaves neither."""
 
+import importlib
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.commands import Done, script
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-SHORT = {"image_classification": ["--epochs", "1"], "translation": ["--updates", "12"]}
+SHORT = {"image_classification.py": ["--epochs", "1"], "translation.py": ["--updates", "12"]}
 """Options for a demo of few updates."""
 
 
-def start(script: str, out: Path, *words: str) -> str:
-    command = [sys.executable, str(EXAMPLES / script), "--demo", "--out", str(out), "--optim", "lamadam", *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def start(name: str, out: Path, *words: str, **options: Any) -> Done:
+    return script(EXAMPLES / name, "--demo", "--out", out, "--optim", "lamadam", "--seeds", "1", *words, **options)
 
 
 def records(out: Path) -> dict[Path, bytes]:
@@ -24,45 +26,43 @@ def records(out: Path) -> dict[Path, bytes]:
 
 
 def test_a_demo_leaves_a_record_and_a_report_and_makes_nothing_twice(tmp_path: Path) -> None:
-    start("image_classification.py", tmp_path, "--seeds", "1")
+    assert start("image_classification.py", tmp_path).returncode == 0
     first = records(tmp_path)
     assert len(first) == 1 and all(json.loads(text) for text in first.values())
     assert any("LaMAdam" in page.read_text() for page in tmp_path.rglob("*.md"))
-    start("image_classification.py", tmp_path, "--seeds", "1")
+    assert start("image_classification.py", tmp_path).returncode == 0
     assert records(tmp_path) == first
 
 
-@pytest.mark.parametrize("script", ["image_classification.py", "translation.py"])
-def test_a_trial_of_three_updates_says_its_speed_and_leaves_no_record(script: str, tmp_path: Path) -> None:
-    said = start(script, tmp_path, "--seeds", "1", "--try-updates", "3")
-    assert "3 updates" in said and "no record written" in said
+@pytest.mark.parametrize("name", SHORT)
+def test_a_trial_of_three_updates_says_its_speed_and_leaves_no_record(name: str, tmp_path: Path) -> None:
+    done = start(name, tmp_path, "--try-updates", "3")
+    assert done.returncode == 0, done.stderr
+    assert "3 updates" in done.stdout and "no record written" in done.stdout
     assert not records(tmp_path)
 
 
-KILLED = """
-import os, runs, sys
-save = runs.Run._save
-def save_and_die(run):
-    save(run)
-    if run.progress.update == 6:
-        os._exit(9)
-runs.Run._save = save_and_die
-sys.argv[0] = {path!r}
-import {script}
-sys.exit({script}.main())
-"""
-"""A script whose process ends, with no chance to clean up, after its checkpoint at update 6."""
+def die_after_the_checkpoint_at_update_6() -> None:
+    """The process ends there, with no chance to clean up."""
+    runs = importlib.import_module("runs")
+    save = runs.Run._save
+
+    def save_and_die(run: Any) -> None:
+        save(run)
+        if run.progress.update == 6:
+            os._exit(9)
+
+    runs.Run._save = save_and_die
 
 
-@pytest.mark.parametrize("script", ["image_classification", "translation"])
-def test_a_run_that_was_killed_goes_on_bit_for_bit(script: str, tmp_path: Path) -> None:
-    words = ["--demo", "--optim", "lamadam", "--seeds", "1", "--save-every", "3", *SHORT[script], "--out"]
-    killed = [sys.executable, "-c", KILLED.format(script=script, path=script), *words, str(tmp_path / "killed")]
-    assert subprocess.run(killed, cwd=EXAMPLES, capture_output=True).returncode == 9
+@pytest.mark.parametrize("name", SHORT)
+def test_a_run_that_was_killed_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
+    words = ["--save-every", "3", *SHORT[name]]
+    assert start(name, tmp_path / "killed", *words, before=die_after_the_checkpoint_at_update_6).returncode == 9
     assert not records(tmp_path)
     for folder in ("killed", "whole"):
-        command = [sys.executable, f"{script}.py", *words, str(tmp_path / folder)]
-        subprocess.run(command, cwd=EXAMPLES, check=True, capture_output=True)
+        done = start(name, tmp_path / folder, *words)
+        assert done.returncode == 0, done.stderr
     found = {path.parts[-3]: json.loads(text) for path, text in records(tmp_path).items()}
     assert found["killed"]["execution"]["resumed_at"] == [6] and found["whole"]["execution"]["resumed_at"] == []
     for part in ("curves", "evaluations", "scores", "settings"):

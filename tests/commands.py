@@ -1,5 +1,7 @@
-"""`glue-mva` and scripts as a user types them, in processes of their own that need not load torch and transformers: they
-are forked from a server that has loaded them and done nothing else."""
+"""`glue-mva` and scripts as a user types them, in processes of their own.
+
+None loads torch and transformers: all are forked from a server that has done so, and nothing else.
+"""
 
 import multiprocessing
 import os

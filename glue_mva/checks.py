@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from glue_mva.errors import kind_and_line
 from glue_mva.files import atomic_write
 from glue_mva.machine import cpu_info, cpu_name
 from glue_mva.native import cache_folder
@@ -140,8 +141,7 @@ def _stored_or_new(name: str, check: Check) -> Verdict:
     try:
         differences = check.compare()
     except Exception as error:  # whatever a broken path does
-        message = (str(error).strip() or "no message").splitlines()[0]
-        return Verdict(False, None, None, f"it raises {type(error).__name__}: {message}")  # not stored: may pass
+        return Verdict(False, None, None, f"it raises {kind_and_line(error)}")  # not stored: may pass
     worst = max(differences, key=lambda d: (not d.ok, d.value / d.tolerance if d.tolerance else d.value))
     detail = f"{worst.what} differ from the plain path's by {worst.value:.2g}, where {worst.tolerance:.2g} is allowed"
     found = Verdict(worst.ok, worst.value, worst.tolerance, "" if worst.ok else detail)

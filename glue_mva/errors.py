@@ -25,6 +25,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def kind_and_line(error: BaseException) -> str:
+    """`ValueError: no such step`: the type of an error and the first line of what it says, if it says anything."""
+    said = str(error).strip().splitlines()[:1]
+    return ": ".join([type(error).__name__, *said])
+
+
 def shortened(text: str) -> str:
     """What a message repeats of a value: its first `LONGEST_SHOWN` characters."""
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

@@ -237,11 +237,16 @@ def write_record(record: RunRecord, folder: Path) -> Path:
     Raises:
         OSError: the folder cannot be written or the disk is full.
     """
-    with atomic_write(folder / RECORD_FILE) as stream:
-        stream.write(record.to_json().encode())
+    path = _write(record, folder / RECORD_FILE)
     if record.is_finished:
         (folder / FAILURE_FILE).unlink(missing_ok=True)
-    return folder / RECORD_FILE
+    return path
+
+
+def _write(record: RunRecord, path: Path) -> Path:
+    with atomic_write(path) as stream:
+        stream.write(record.to_json().encode())
+    return path
 
 
 def read_record(path: str | Path) -> RunRecord:
@@ -301,10 +306,7 @@ def write_failure(record: RunRecord, folder: Path) -> Path:
         stands = read_own(folder).is_finished
     except RecordError:
         stands = False
-    path = folder / (FAILURE_FILE if stands else RECORD_FILE)
-    with atomic_write(path) as stream:
-        stream.write(record.to_json().encode())
-    return path
+    return _write(record, folder / (FAILURE_FILE if stands else RECORD_FILE))
 
 
 class _Version(BaseModel):

@@ -21,7 +21,7 @@ from glue_mva.cli.report import report
 from glue_mva.cli.simulate import app as simulate_app
 from glue_mva.cli.submit import submit
 from glue_mva.cli.sweep import plan, status, sweep
-from glue_mva.errors import UsageError, first_line, one_line
+from glue_mva.errors import UsageError, kind_and_line, one_line
 
 __all__ = ["EXIT_FAILED", "EXIT_REFUSED", "app", "main"]
 
@@ -74,7 +74,7 @@ def main() -> None:
     except Exception as error:
         if len(arguments) < len(sys.argv) - 1:
             raise
-        _say(f"{type(error).__name__}: {first_line(error)} ({_keep_traceback()}; {DEBUG} shows it)")
+        _say(f"{kind_and_line(error)} ({_keep_traceback()}; {DEBUG} shows it)")
         sys.exit(EXIT_FAILED)
 
 

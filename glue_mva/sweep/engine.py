@@ -36,6 +36,10 @@ OBJECT_STORE_BYTES = 100 * 2**20
 CONNECT_SECONDS = 5
 """How long a cluster's port may take to answer; Ray itself would wait for ever."""
 
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a client of gRPC, which Ray speaks, begins: a preface, and an empty SETTINGS frame, whose fourth byte says what
+it is. The other side has to begin with such a frame too (RFC 9113, 3.4)."""
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -138,8 +142,14 @@ class RayEngine:
 
     def prepare(self, configs: Sequence[ResolvedConfig]) -> list[str]:
         here = str(Path.cwd())
-        found = self._ray.get([self._prepare.remote(config, here, self._threads) for config in configs])
-        return [problem for problem in found if problem is not None]
+        asked = [(config, self._prepare.remote(config, here, self._threads)) for config in configs]
+        return [problem for config, reference in asked if (problem := self._problem(config, reference)) is not None]
+
+    def _problem(self, config: ResolvedConfig, reference: Any) -> str | None:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.WorkerCrashedError:
+            return f"{config.optim} on {config.task}: the process that prepared it died"
 
     def submit(self, config: ResolvedConfig, run_id: str) -> None:
         reference = self._execute.remote(config, run_id, str(Path.cwd()), self._threads)
@@ -172,15 +182,32 @@ class RayEngine:
 
 
 def _check_address(address: str) -> None:
-    """Raise `UsageError` where nothing listens."""
+    """Raise `UsageError` where nothing listens, or something that does not speak as Ray does."""
     where = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     if where == "auto":
         return  # Ray looks for one on this machine, and says at once where there is none
     host, _, port = where.removeprefix("ray://").rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":  # else nobody answers before certificates are exchanged
+                _greet(connection)
+    except TimeoutError:
+        reason = f"no answer within {CONNECT_SECONDS} seconds"
     except (OSError, ValueError, OverflowError) as error:
-        raise UsageError(f"no Ray cluster at {where!r}: {first_line(error)}; give auto or HOST:PORT") from None
+        reason = first_line(error)
+    else:
+        return
+    raise UsageError(f"no Ray cluster at {where!r}: {reason}; give auto or HOST:PORT")
+
+
+def _greet(connection: socket.socket) -> None:
+    """Raise `ValueError` where the answer is not gRPC's, `OSError` where there is none."""
+    connection.sendall(HTTP2_GREETING)
+    answer = b""
+    while len(answer) < 4 and (received := connection.recv(4 - len(answer))):
+        answer += received
+    if answer[3:] != b"\x04":
+        raise ValueError("something else listens there")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from glue_mva.errors import UsageError, first_line
+from glue_mva.errors import UsageError, kind_and_line
 from glue_mva.optim.decay import DecoupledDecay, Rule, rule_of, switches
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.optim.routed import RoutedOptimizer
@@ -103,28 +103,32 @@ class OptimizerMaker:
         except UsageError:
             raise
         except (Exception, SystemExit) as error:  # whatever somebody else's class does
-            said = f"{type(error).__name__}: {first_line(error)}"
             given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-            raise UsageError(f"{self.label} cannot be built with {given}: {said}") from error
+            raise UsageError(f"{self.label} cannot be built with {given}: {kind_and_line(error)}") from error
 
-    def settle_decay(self, optimizer: Optimizer) -> Rule | None:
-        """See to it that the weight decay of an optimizer that `build` made is decoupled.
-
-        Returns:
-            Who decays; `None` where nothing does.
+    def decay_rule(self, optimizer: Optimizer) -> Rule | None:
+        """Who decays the weights that an optimizer from `build` is for; `None` where nothing does.
 
         Raises:
-            Exception: what the class's step raises.
+            UsageError: the class's step fails where it is tried.
         """
         if not any(group.get("weight_decay") for group in optimizer.param_groups):
             return None
         if self.decay != "measured":
             return self.decay
-        rule = rule_of(self._made, _smallest(optimizer))
+        try:
+            return rule_of(self._made, _smallest(optimizer))
+        except (Exception, SystemExit) as error:
+            raise UsageError(f"{self.label}: what its weight decay does cannot be seen, since its step raises "
+                             f"{kind_and_line(error)}") from error  # fmt: skip
+
+    def settle_decay(self, optimizer: Optimizer) -> Rule | None:
+        """See to it that the weight decay of an optimizer that `build` made is decoupled; returns its `decay_rule`."""
+        rule = self.decay_rule(optimizer)
         if rule == "trainer":
             DecoupledDecay(optimizer)
             log.warning("%s has no decoupled weight decay; the trainer applies it", self.label)
-        if rule == "own":
+        if rule == "own" and self.decay == "measured":
             log.warning("%s decays weights by a rule of its own, neither decoupled nor L2", self.label)
         return rule
 

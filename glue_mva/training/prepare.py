@@ -67,7 +67,8 @@ def prepare(config: ResolvedConfig) -> Prepared:
     check_vocabulary(model, tokenizer)
     start = start_from(model, tokenizer, config.init_from) if config.init_from else None
     decayed = {name for name, p in model.named_parameters() if config.decay_all_parameters or p.ndim > 1}
-    maker.build(model, lr=config.lr, layer_decay=config.layer_decay, weight_decay=config.weight_decay, decayed=decayed)
+    groups = {"lr": config.lr, "layer_decay": config.layer_decay, "weight_decay": config.weight_decay}
+    maker.decay_rule(maker.build(model, **groups, decayed=decayed))  # refuse what cannot be built or stepped
     padding = set_padding(config.padding, model, device, precision, own_layers=not config.compile)
     few_shapes = padding != "longest" and config.gradient_accumulation_steps == 1
     cuda_graphs = config.compile and device == "cuda" and few_shapes

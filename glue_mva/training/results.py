@@ -12,6 +12,8 @@ from glue_mva.record import CheckResult, Evaluation, Metrics
 from glue_mva.tasks import Task
 from glue_mva.training import metrics
 
+IS_CONSTANT = "constant"
+"""Logged with the metrics of an evaluation: 1 where every example got the same answer, else 0."""
 CURVES = ("step", "epoch", "loss", "learning_rate", "step_size", "beta_mean", "beta_at_min", "beta_at_max")
 
 
@@ -80,6 +82,13 @@ def is_constant(outputs: np.ndarray, task: Task) -> bool:
     if task.is_regression:
         return bool(np.ptp(outputs) <= 1e-3 * (task.label_range[1] - task.label_range[0]))
     return bool(np.ptp(outputs.argmax(axis=1)) == 0)
+
+
+def ends_constant(history: list[dict[str, Any]], split: str) -> bool:
+    """Whether the last evaluation of a split gave every example the same answer, by the Trainer's log, which every
+    process has and a checkpoint keeps."""
+    logged = [entry[name] for entry in history if (name := logged_name(split, IS_CONSTANT)) in entry]
+    return bool(logged and logged[-1])
 
 
 def check_result(verdict: Verdict) -> CheckResult:

@@ -129,8 +129,6 @@ class _Run:
         self.config = config
         self.asked = asked
         """Verdicts on the fast paths that were asked for so far."""
-        self.is_constant = False
-        """Whether the last evaluation's outputs were all alike."""
         self.folder = folder
         self.work = folder / "work"
         self.evaluations = self.work / "evaluations"
@@ -224,10 +222,10 @@ class _Run:
 
     def _compute_metrics(self, prediction: Any) -> dict[str, float]:
         outputs, labels = self._original_scale(prediction.predictions), self._original_scale(prediction.label_ids)
-        self.is_constant = results.is_constant(outputs, self.task)
+        found = {results.IS_CONSTANT: float(results.is_constant(outputs, self.task))}
         if not self.task.is_regression and (labels < 0).all():
-            return {}  # a test set without labels
-        return GlueMetric(self.task.name).from_outputs(outputs, labels)
+            return found  # a test set without labels
+        return found | GlueMetric(self.task.name).from_outputs(outputs, labels)
 
     def _original_scale(self, values: np.ndarray) -> np.ndarray:
         """Targets, or predicted targets, as (rows,) on the scale of the data; logits and classes as they are."""
@@ -297,7 +295,8 @@ class _Run:
             best = results.best_evaluation(scores)
             result |= {"best_epoch": best, "score": _score(scores[best]), "last_score": _score(scores[-1])}
         warnings = [*self.prepared.warnings]
-        if result["status"] == "ok" and self.is_constant and self.config.num_train_epochs:
+        trained = result["status"] == "ok" and self.config.num_train_epochs
+        if trained and results.ends_constant(history, self.headline.split):
             warnings.append(CONSTANT)
         result |= {"epochs": epochs, "majority": results.majority(self.prepared.data), "warnings": warnings}
         return result | {"curves": results.curves(history) if self.config.logging_steps != 0 else {}}

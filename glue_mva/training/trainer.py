@@ -42,7 +42,8 @@ class GlueTrainer(Trainer):
         evaluation_folder: write the predictions of every evaluation there, as `<step>-<split>.npz`.
 
     Raises:
-        UsageError: no such optimizer, or one that refuses its arguments or the model's parameters.
+        UsageError: no such optimizer, or one that refuses its arguments or the model's parameters, or whose step fails
+            where its weight decay is looked at.
     """
 
     def __init__(

@@ -1,4 +1,5 @@
-"""Optimizers that fail in every way a run can fail; named in sweeps as `tests.sweep.faulty:Class`."""
+"""Optimizers that fail in every way a run can fail; named in sweeps as `tests.sweep.faulty:Class`. With a weight decay
+above 0 their step is tried, and they are refused, before the first run."""
 
 import os
 import signal

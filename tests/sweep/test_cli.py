@@ -1,14 +1,20 @@
 """The commands as a user types them: exit codes, what they print, Ctrl-C, status from another process."""
 
+import os
 import re
 import shutil
 import signal
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
 
+from glue_mva.errors import UsageError
 from glue_mva.sweep import SweepConfig, expand, load_sweep
+from glue_mva.sweep.engine import RayEngine, Resources
 from glue_mva.sweep.launch import read_progress
 from glue_mva.sweep.plan import Machines, make_plan, unit_of
 from glue_mva.sweep.protocol import cells
@@ -121,18 +127,44 @@ def test_weights_that_a_finished_sweep_did_not_keep(finished: Path, here: Path, 
     assert command(here, "sweep", *words, "--engine", "inline").stdout.count("made again") == 0
 
 
+class Refused(BaseHTTPRequestHandler):
+    """What a web server says to whom it does not understand."""
+
+
 @pytest.mark.parametrize(
-    ("number", "engine"),
-    [(signal.SIGINT, "inline"), (signal.SIGTERM, "inline"), (signal.SIGHUP, "inline"), (signal.SIGTERM, "ray")],
+    ("speaks", "said"), [(False, "no answer within 0.1 seconds"), (True, "something else listens")]
 )
-def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(here: Path, tmp_path: Path, number: int, engine: str):
+def test_an_address_where_something_else_listens_is_refused(monkeypatch: pytest.MonkeyPatch, speaks: bool, said: str):
+    monkeypatch.setattr("glue_mva.sweep.engine.CONNECT_SECONDS", 30 if speaks else 0.1)
+    with HTTPServer(("127.0.0.1", 0), Refused) as server:  # silent as long as it is not told to serve
+        if speaks:
+            Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(UsageError, match=f"no Ray cluster at '127.0.0.1:{server.server_port}': {said}"):
+            RayEngine(Resources(threads=1), f"127.0.0.1:{server.server_port}")
+
+
+@pytest.mark.parametrize(
+    ("number", "engine", "send"),
+    [
+        (signal.SIGINT, "inline", os.kill),
+        (signal.SIGTERM, "inline", os.kill),
+        (signal.SIGHUP, "inline", os.kill),
+        (signal.SIGTERM, "ray", os.kill),
+        pytest.param(signal.SIGHUP, "ray", os.kill, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, "ray", os.killpg, marks=pytest.mark.slow),  # as a terminal that is closed
+        pytest.param(signal.SIGTERM, "ray", os.killpg, marks=pytest.mark.slow),  # as a cluster's batch system may
+    ],
+)
+def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
+    here: Path, tmp_path: Path, number: int, engine: str, send: Callable[[int, int], None]
+):
     process = sweep_process(here, "--engine", engine, "--output", str(tmp_path / "runs"))
     assert process.stdout is not None
     for line in process.stdout:
         if " seed " in line:
             break
     children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(number)
+    send(process.pid, number)
     output = process.stdout.read()
     assert process.wait(timeout=60) == 130
     _, alive = psutil.wait_procs(children, timeout=30)

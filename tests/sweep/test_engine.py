@@ -52,7 +52,8 @@ def test_a_run_that_always_kills_its_worker_fails_after_two_retries_and_the_swee
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    changes = {"optimizers": ["tests.sweep.faulty:Doomed", "adam"], "lr": 1e-3, "final_seeds": 1, "tasks": ["rte"]}
+    changes = {"optimizers": ["tests.sweep.faulty:Doomed", "adam"], "lr": 1e-3, "final_seeds": 1, "tasks": ["rte"],
+               "weight_decay": 0.0}  # fmt: skip
     sweep = load_sweep("sweep.toml", {"output": str(tmp_path / "runs"), **changes})
     notes = Notes()
     progress = launch(sweep, lambda: RayEngine(Resources(threads=2)), notes)

@@ -101,7 +101,7 @@ def test_leftover_checkpoints_of_finished_runs_are_removed(copied: SweepConfig):
 
 
 def test_a_run_that_fails_leaves_record_and_log_and_the_sweep_goes_on(here: Path, tmp_path: Path):
-    sweep = one_run(here, tmp_path, optimizers=["tests.sweep.faulty:Broken", "adam"])
+    sweep = one_run(here, tmp_path, optimizers=["tests.sweep.faulty:Broken", "adam"], weight_decay=0.0)
     notes = Notes()
     progress = launch(sweep, InlineEngine, notes)
     (run_id, error), = progress.failed.items()  # fmt: skip
@@ -125,7 +125,8 @@ def test_divergence_is_a_result_and_never_retried(here: Path, tmp_path: Path):
 def test_out_of_memory_is_retried_once_with_smaller_parts_of_the_same_batch(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    sweep = one_run(here, tmp_path, optimizers=["tests.sweep.faulty:Hungry", "tests.sweep.faulty:Starved"])
+    optimizers = ["tests.sweep.faulty:Hungry", "tests.sweep.faulty:Starved"]
+    sweep = one_run(here, tmp_path, optimizers=optimizers, weight_decay=0.0)
     notes = Notes()
     progress = launch(sweep, InlineEngine, notes)
     hungry, starved = (run for run in known_runs(progress.table, {}))
@@ -146,8 +147,9 @@ def test_parts_divide_the_batch(batch: int, parts: int, expected: int):
 
 def test_every_row_is_built_for_the_model_before_the_first_run(here: Path, tmp_path: Path):
     wrong = {"name": "wrong", "optim": "lamadam", "optim_args": {"beta2_min": 1.5}}
-    sweep = one_run(here, tmp_path, optimizers=["adam", "torch.optim:Muon", wrong])
-    with pytest.raises(UsageError, match=r"Muon cannot be built .*2D parameters.*; invalid beta2_min: 1\.5"):
+    sweep = one_run(here, tmp_path, optimizers=["adam", "torch.optim:Muon", wrong, "tests.sweep.faulty:Broken"])
+    said = r"Muon cannot be built .*2D parameters.*; invalid beta2_min: 1\.5.*; Broken: .* raises RuntimeError: no such"
+    with pytest.raises(UsageError, match=said):
         launch(sweep, InlineEngine, Notes())
     assert not list(Path(sweep.output).glob("*/record.json"))
 

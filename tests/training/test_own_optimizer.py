@@ -91,6 +91,10 @@ def test_what_cannot_be_built_is_refused_before_anything_is_written(values, word
         ("def f(:", "it raises SyntaxError"),
         ("import torch\ndef Mine(*args, **kwargs): raise RuntimeError('called')", "no optimizer"),
         ("import torch\nclass Mine(torch.optim.SGD):\n def __init__(self, *a, **k): raise SystemExit(0)", "SystemExit"),
+        (
+            "import torch\nclass Mine(torch.optim.SGD):\n def step(self, closure=None): raise OSError('no', 'step')",
+            "Mine: what its weight decay does cannot be seen, since its step raises OSError",
+        ),
     ],
 )
 def test_a_module_that_is_broken_is_refused(module, text, words, glue, tiny_models, tmp_path):

@@ -40,7 +40,7 @@ def command(folder: Path | str, *words: object, largest_file: int | None = None,
     What libraries read from the environment when they are loaded is as it was when the server started.
     `largest_file`: bytes after which the system refuses to write more to a file.
     """
-    return forked(_command, ["glue-mva", *words], folder, largest_file, environment=environment)
+    return forked(_command, ["glue-mva", *words], folder, largest_file, environment={"COLUMNS": "200", **environment})
 
 
 def script(path: Path, *words: object, before: Callable[[], None] | None = None) -> Done:

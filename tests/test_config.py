@@ -100,6 +100,39 @@ def test_recipe_hf_is_run_glues():
     assert schedule(config, 5749).max_steps == 3 * 719
 
 
+@pytest.mark.parametrize(
+    ("task", "lr", "lost", "epochs"),
+    [("cola", 8e-5, 1e-6, 5), ("mnli", 5e-5, 5e-6, 1), ("mrpc", 5e-5, 5e-6, 10), ("qnli", 8e-5, 5e-6, 2),
+     ("qqp", 5e-5, 5e-6, 10), ("rte", 5e-5, 1e-5, 3), ("sst2", 8e-5, 1e-5, 2), ("stsb", 8e-5, 5e-6, 10),
+     ("wnli", 5e-5, 1e-5, 3)],
+)  # fmt: skip
+def test_recipe_modernbert_is_table_6(task, lr, lost, epochs):
+    """Warner et al. 2024, base model, lines as printed; `lost` is the printed weight decay, per update at the peak."""
+    config = resolve(RunConfig(task=task, optim="adam", recipe="modernbert"))
+    assert (config.lr, config.num_train_epochs, config.train_batch_size) == (lr, epochs, 64)
+    assert config.lr * config.weight_decay == pytest.approx(lost, rel=1e-6)
+    assert "RTE's" in config.sources["lr"] if task == "wnli" else "RTE" not in config.sources["lr"]
+    assert "AdamW's" in resolve(RunConfig(task=task, optim="madam", recipe="modernbert")).sources["lr"]
+
+
+@pytest.mark.parametrize(
+    ("task", "lr", "epochs", "warmup", "batch", "dropout", "length"),
+    [("cola", 5.5e-6, 10, 50, 32, 0.1, 64), ("mnli", 7e-6, 2, 500, 64, 0.3, 256), ("mrpc", 6e-6, 6, 50, 32, 0.2, 128),
+     ("qnli", 7e-6, 6, 200, 64, 0.2, 512), ("qqp", 1e-5, 6, 1000, 64, 0.2, 320), ("rte", 1e-5, 6, 50, 32, 0.3, 320),
+     ("sst2", 6e-6, 8, 500, 32, 0.1, 128), ("stsb", 7e-6, 4, 50, 32, 0.1, 128)],
+)  # fmt: skip
+def test_recipe_deberta_is_that_of_the_scripts(task, lr, epochs, warmup, batch, dropout, length):
+    """microsoft/DeBERTa, experiments/glue/<task>.sh, deberta-v3-large; the warmup is in updates there."""
+    config = resolve(RunConfig(task=task, optim="adam", recipe="deberta"))
+    assert (config.lr, config.num_train_epochs, config.train_batch_size) == (lr, epochs, batch)
+    assert (config.classifier_dropout, config.max_length, config.weight_decay) == (dropout, length, 0.01)
+    assert schedule(config, TASKS[task].rows["train"]).warmup_steps == warmup
+
+
+def test_the_recipes_are_those_that_a_config_names():
+    assert typing.get_args(RunConfig.model_fields["recipe"].annotation) == tuple(RECIPES)
+
+
 def id_of(**values):
     return run_id(resolve(RunConfig(**{"task": "rte", "optim": "lamadam", **values})))
 

@@ -9,7 +9,7 @@ from glue_mva.tasks import get_task
 
 def optimizers(
     task: Annotated[str, typer.Option(help="Task whose recipe values are shown.")] = "rte",
-    recipe: Annotated[str, typer.Option(help="paper or hf.")] = "paper",
+    recipe: Annotated[str, typer.Option(help="Recipe whose values are shown: see `glue-mva recipes`.")] = "paper",
 ) -> None:
     """List the optimizers by name: their default learning rate and decay, what a config may set, and their memory."""
     from rich.console import Console

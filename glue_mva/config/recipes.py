@@ -1,5 +1,6 @@
 """Recipes: where the values come from that a run does not name. Imports no torch."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,11 @@ from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.tasks import get_task
 
 NEAREST_TASK = {"wnli": "rte", "ax": "mnli"}
-"""Tasks that the paper leaves out -> the task whose values stand in for theirs."""
+"""Tasks that the papers leave out -> the task whose values stand in for theirs. The choice is this project's."""
 
 
 def paper_column(task: str) -> str | None:
-    """The task of the paper whose values a task takes: itself, or the one that stands in for it; `None` for an own task
+    """The task of a paper whose values a task takes: itself, or the one that stands in for it; `None` for an own task
     that names none."""
     name = get_task(task).like if get_task(task).is_own else task
     return NEAREST_TASK.get(name, name) or None
@@ -65,6 +66,68 @@ class PaperRecipe(Recipe):
         return super().for_task(task, optim) | per_task
 
 
+@dataclass(frozen=True)
+class TunedRecipe(Recipe):
+    """A recipe for one family of models, made for AdamW, whose values were tuned task by task."""
+
+    tuned: Mapping[str, Mapping[str, Any]]
+    """GLUE task -> field -> value."""
+
+    def for_task(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
+        column = paper_column(task)
+        if column is None:
+            return super().for_task(task, optim)
+        note = f" ({get_task(task).title} is not in it: {get_task(column).title}'s)" if column != task else ""
+        of_adam = "" if optim == "adam" else f"; AdamW's, not searched for {optim}"
+        return super().for_task(task, optim) | {
+            key: (value, self.title + note + (of_adam if key in ("lr", "weight_decay") else ""))
+            for key, value in self.tuned[column].items()
+        }
+
+
+def _modernbert(lr: float, decay: float, epochs: int) -> dict[str, Any]:
+    """One line of the base model's half of table 6. `decay` is taken as that of composer's DecoupledAdamW, with which
+    the paper's repository fine-tunes: what a weight loses at the peak learning rate, which here is lr * weight_decay."""
+    return {"lr": lr, "weight_decay": round(decay / lr, 6), "num_train_epochs": float(epochs)}
+
+
+MODERNBERT = {
+    "cola": _modernbert(8e-5, 1e-6, 5),
+    "mnli": _modernbert(5e-5, 5e-6, 1),
+    "mrpc": _modernbert(5e-5, 5e-6, 10),
+    "qnli": _modernbert(8e-5, 5e-6, 2),
+    "qqp": _modernbert(5e-5, 5e-6, 10),
+    "rte": _modernbert(5e-5, 1e-5, 3),
+    "sst2": _modernbert(8e-5, 1e-5, 2),
+    "stsb": _modernbert(8e-5, 5e-6, 10),
+}
+"""Warner et al. 2024 (arXiv 2412.13663), table 6, base: the best of a search on each dev set. RTE, MRPC and STS-B were
+started from the MNLI model there."""
+
+
+def _deberta(task: str, lr: float, epochs: int, warmup: int, batch: int, dropout: float, length: int) -> dict[str, Any]:
+    """The options of one script; `warmup` is in updates."""
+    updates = epochs * math.ceil(get_task(task).rows["train"] / batch)
+    return {"lr": lr, "num_train_epochs": float(epochs), "warmup_ratio": warmup / updates, "train_batch_size": batch,
+            "classifier_dropout": dropout, "max_length": length}  # fmt: skip
+
+
+DEBERTA = {
+    task: _deberta(task, *options)
+    for task, options in {
+        "cola": (5.5e-6, 10, 50, 32, 0.1, 64),
+        "mnli": (7e-6, 2, 500, 64, 0.3, 256),
+        "mrpc": (6e-6, 6, 50, 32, 0.2, 128),
+        "qnli": (7e-6, 6, 200, 64, 0.2, 512),
+        "qqp": (1e-5, 6, 1000, 64, 0.2, 320),
+        "rte": (1e-5, 6, 50, 32, 0.3, 320),
+        "sst2": (6e-6, 8, 500, 32, 0.1, 128),
+        "stsb": (7e-6, 4, 50, 32, 0.1, 128),
+    }.items()
+}
+"""microsoft/DeBERTa, `experiments/glue/<task>.sh`, the branch `deberta-v3-large`: the only model of version 3 for which
+they have every task."""
+
 RECIPES: dict[str, Recipe] = {
     "paper": PaperRecipe(
         "recipe paper (section 5.3; fairseq's RoBERTa recipe for GLUE)",
@@ -80,7 +143,23 @@ RECIPES: dict[str, Recipe] = {
          "attention_dropout": "checkpoint", "classifier_dropout": "checkpoint", "decay_all_parameters": False,
          "scale_targets": False, "lr": 5e-5, "weight_decay": 0.0, "train_batch_size": 8, "warmup_ratio": 0.0},
     ),
+    # The paper gives the batch; length, schedule, clipping (none) and the decay of all parameters are those of its
+    # repository (src/evals/glue_jobs.py, yamls/finetuning).
+    "modernbert": TunedRecipe(
+        "recipe modernbert (Warner et al. 2024, table 6, base model)",
+        {"lr_scheduler": "linear", "warmup_ratio": 0.06, "train_batch_size": 64, "max_grad_norm": 0.0,
+         "max_length": 256, "hidden_dropout": "checkpoint", "attention_dropout": "checkpoint",
+         "classifier_dropout": "checkpoint", "decay_all_parameters": True, "scale_targets": False},
+        MODERNBERT,
+    ),
+    # What the scripts do not name is the default of DeBERTa/optims/args.py.
+    "deberta": TunedRecipe(
+        "recipe deberta (microsoft/DeBERTa, experiments/glue, deberta-v3-large)",
+        {"lr_scheduler": "linear", "weight_decay": 0.01, "max_grad_norm": 1.0, "hidden_dropout": "checkpoint",
+         "attention_dropout": "checkpoint", "decay_all_parameters": False, "scale_targets": False},
+        DEBERTA,
+    ),
 }  # fmt: skip
 
 FIELDS = tuple(RECIPES["hf"].values)
-"""The fields that every recipe fills, the paper's only for tasks of GLUE and those that name one of it."""
+"""The fields that every recipe fills, all but `hf` only for tasks of GLUE and those that name one of it."""

@@ -61,8 +61,9 @@ class RunConfig(Config):
     data: str = "hub"
     """`hub` (nyu-mll/glue), `demo` (built-in excerpt of QNLI), or a folder: official TSV files or `save_to_disk`. Of an
     own task with files, the folder that these are relative to: by default that of its file."""
-    recipe: Literal["paper", "hf"] = "paper"
-    """Where values that are not given come from: the paper, or Hugging Face's run_glue example."""
+    recipe: Literal["paper", "hf", "modernbert", "deberta"] = "paper"
+    """Where values that are not given come from: the paper, Hugging Face's run_glue example, or what the authors of
+    ModernBERT and DeBERTa-v3 fine-tuned those with."""
     lr: Positive | None = None
     """Peak learning rate."""
     weight_decay: NonNegative | None = None

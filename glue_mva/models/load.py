@@ -33,6 +33,10 @@ DROPOUT_ATTRIBUTES = {
 }
 """Field of `RunConfig` -> the names that model families give to it in their configurations."""
 
+SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}
+"""Package -> module, of those that read the vocabulary of DeBERTa-v3 and of others that come without tokenizer.json.
+Where they are missing, transformers tries tiktoken and complains of that."""
+
 _LAYER = re.compile(r"(^|\.)layers?\.\d+\.")
 
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
@@ -67,9 +71,16 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model, by Hub name or folder.
 
     Raises:
-        UsageError: no tokenizer there, or the Hub is out of reach.
+        UsageError: no tokenizer there, one that needs a package which is not installed, or the Hub is out of reach.
     """
-    tokenizer = from_pretrained(AutoTokenizer, model, "the tokenizer of model")
+    try:
+        tokenizer = from_pretrained(AutoTokenizer, model, "the tokenizer of model")
+    except UsageError as error:
+        lacking = [package for package, module in SENTENCEPIECE.items() if not _installed(module)]
+        if lacking and re.search("tiktoken|sentencepiece|protobuf", str(error), re.IGNORECASE):
+            raise UsageError(f"the tokenizer of model {model!r} is a SentencePiece model, which takes packages that are "
+                             f"not installed: pip install {' '.join(lacking)}") from None  # fmt: skip
+        raise
     names = sorted({*type(tokenizer).vocab_files_names.values(), "tokenizer.json"})
     folder = Path(locate(model)[0])
     # transformers makes one of special tokens alone, to which every word is unknown
@@ -185,6 +196,13 @@ def reason_of(error: Exception, local_only: bool) -> str:
     if local_only and "cached" in str(error).lower():
         return "not on this machine, and the Hub cannot be reached; take --model FOLDER or --demo"
     return first_line(error)
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
 
 
 def _set_labels(config: PretrainedConfig, task: Task) -> None:

@@ -6,14 +6,16 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from transformers.utils.import_utils import BACKENDS_MAPPING
 
 from glue_mva import RunConfig, UsageError
 from glue_mva.config.resolve import resolve
 from glue_mva.models.load import check_vocabulary, load_model, load_tokenizer
-from tests.tiny import CONFIGS
+from tests.tiny import CONFIGS, sentences
 
 ATTENTION = re.compile(r"(attention\.dropout|self\.dropout|attention_dropout|attn\.out_drop)$")
 """Names of the modules that drop attention weights; ModernBERT has one value for these and the output."""
@@ -48,6 +50,38 @@ def test_weights_of_other_layers_are_refused(layers, words, tiny_models, tmp_pat
     model = edited(tiny_models["bert"], tmp_path / "model", num_hidden_layers=layers)
     with pytest.raises(UsageError, match=words):
         load_model(resolve(RunConfig(task="rte", optim="adam", model=model)))
+
+
+@pytest.fixture(scope="module")
+def deberta_of_the_hub(tiny_models, tmp_path_factory) -> str:
+    """A tiny DeBERTa with a vocabulary as DeBERTa-v3 has it on the Hub: a SentencePiece model, no tokenizer.json."""
+    trainer = pytest.importorskip("sentencepiece").SentencePieceTrainer
+    folder = tmp_path_factory.mktemp("spm") / "model"
+    model = edited(tiny_models["deberta-v2"], folder)
+    for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "DebertaV2Tokenizer"}))
+    trainer.train(sentence_iterator=sentences(), model_prefix=str(folder / "spm"), vocab_size=500, pad_id=0, bos_id=1,
+                  eos_id=2, unk_id=3, pad_piece="[PAD]", bos_piece="[CLS]", eos_piece="[SEP]", unk_piece="[UNK]",
+                  minloglevel=2)  # fmt: skip
+    return model
+
+
+def test_a_vocabulary_of_sentencepiece_is_read(deberta_of_the_hub):
+    tokenizer = load_tokenizer(deberta_of_the_hub)
+    ids = tokenizer("the cat", "sat").input_ids
+    assert tokenizer.convert_ids_to_tokens([ids[0], ids[-1]]) == ["[CLS]", "[SEP]"] and ids.count(ids[-1]) == 2
+    assert tokenizer.decode(ids, skip_special_tokens=True).split() == ["the", "cat", "sat"]
+    assert tokenizer.unk_token_id not in ids
+
+
+def test_a_missing_package_of_a_tokenizer_is_named(deberta_of_the_hub, monkeypatch):
+    missing = Mock(return_value=False)
+    monkeypatch.setitem(BACKENDS_MAPPING, "sentencepiece", (missing, "{0} needs the sentencepiece library"))
+    monkeypatch.setattr("glue_mva.models.load._installed", lambda module: module != "sentencepiece")
+    with pytest.raises(UsageError, match=r"SentencePiece model.*pip install sentencepiece$"):
+        load_tokenizer(deberta_of_the_hub)
+    assert missing.called
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tiny_models, tmp_path):

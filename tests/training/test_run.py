@@ -79,6 +79,16 @@ def test_a_tiny_model_learns(glue, tiny_models, tmp_path):
     assert record.model.architecture == "RobertaForSequenceClassification"
 
 
+@pytest.mark.parametrize(("family", "recipe"), [("modernbert", "modernbert"), ("deberta-v2", "deberta")])
+def test_a_tiny_model_learns_by_the_recipe_of_its_family(family, recipe, glue, tiny_models, tmp_path):
+    """All but the learning rate and the epochs, which random weights need more of."""
+    values = {"task": "sst2", "optim": "adam", "data": glue, "model": tiny_models[family], "output": str(tmp_path)}
+    record = run(RunConfig(**values, recipe=recipe, lr=1e-2, num_train_epochs=12.0, train_batch_size=16))
+    assert record.score > 100 * record.majority["validation"]["accuracy"] + 20 and record.warnings == []
+    assert record.execution.padding == ("none" if family == "modernbert" else "longest")
+    assert "table 6" in record.config.sources["weight_decay"] or family != "modernbert"
+
+
 def test_the_same_seed_gives_the_same_record_and_another_seed_another(glue, tiny_models, tmp_path):
     records = [
         run(config_of("rte", glue, tiny_models["bert"], tmp_path / name, seed=seed, num_train_epochs=2.0))

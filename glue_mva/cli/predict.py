@@ -42,12 +42,14 @@ def predict(
     Any folder of a fine-tuned sequence classifier will do. BERT, RoBERTa, ELECTRA, DistilBERT and ModernBERT models and
     their relatives run without padding.
     """
-    from glue_mva.inference.texts import Writer, blocks, format_of, read_texts
+    from glue_mva.inference.texts import Writer, blocks, format_of, read_table
 
     content = sys.stdin.buffer.read() if file == STDIN else _read(Path(file))
     source = "standard input" if file == STDIN else file
     given = format_of(file, kind)
     target = _target_format(given, out, to)
+    table = read_table(source, content, given)  # before the model is loaded, so that a bad file is told at once
+    texts = table.texts(columns.split(",")) if columns is not None else None
 
     from glue_mva.inference.classifier import Classifier
     from glue_mva.models.precision import Precision
@@ -57,7 +59,7 @@ def predict(
         if precision not in (known := ("auto", *get_args(Precision))):
             raise UsageError(f"unknown precision {precision!r}{nearest(precision, known)}")
         classifier = Classifier(model, precision=cast(Any, precision), max_length=max_length)
-        texts = read_texts(source, content, given, columns.split(",") if columns is not None else None, classifier.text)
+        texts = texts or table.texts(trained=classifier.text)
         _check_task(classifier, texts)
         cut = 0
         with _output(out) as stream:

@@ -87,7 +87,7 @@ class TunedRecipe(Recipe):
 
 def _modernbert(lr: float, decay: float, epochs: int) -> dict[str, Any]:
     """One line of the base model's half of table 6. `decay` is taken as that of composer's DecoupledAdamW, with which
-    the paper's repository fine-tunes: what a weight loses at the peak learning rate, which here is lr * weight_decay."""
+    the paper's repository fine-tunes: what a weight loses at the peak learning rate, lr * weight_decay here."""
     return {"lr": lr, "weight_decay": round(decay / lr, 6), "num_train_epochs": float(epochs)}
 
 

@@ -46,6 +46,7 @@ class Texts:
     columns: tuple[str, ...]
     """One or two columns that hold the texts."""
     source: str
+    """Name for messages."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,32 +67,49 @@ def format_of(path: str, wanted: str | None) -> str:
     return wanted or SUFFIXES.get(Path(path).suffix.lower(), "text")
 
 
-def read_texts(
-    source: str, content: bytes, kind: str, columns: Sequence[str] | None = None, trained: Sequence[str] = ()
-) -> Texts:
-    """Texts of a file's content.
+@dataclass(frozen=True)
+class Table:
+    """What a file holds, before it is known which columns are texts."""
+
+    rows: list[dict[str, Any]]
+    lines: list[int]
+    """(rows,) line of the file that each row begins in, from 1."""
+    source: str
+
+    def texts(self, columns: Sequence[str] | None = None, trained: Sequence[str] = ()) -> Texts:
+        """The rows with the columns that hold their texts.
+
+        Args:
+            columns: one or two columns; by default the first of `trained` and `TEXT_COLUMNS` that are all there.
+            trained: the columns of the task that the model was trained on.
+
+        Raises:
+            UsageError: an empty text, or no such column; names the line.
+        """
+        names = _text_columns(self.source, list(self.rows[0]), columns, tuple(trained))
+        for number, row in zip(self.lines, self.rows, strict=True):
+            for name in names:
+                value = row.get(name)
+                if not isinstance(value, str) or not value.strip():
+                    shown = "" if value is None else f" but {json.dumps(value)[:40]}"
+                    raise UsageError(f"{self.source}, line {number}: no text in {name!r}{shown}")
+        return Texts(self.rows, names, self.source)
+
+
+def read_table(source: str, content: bytes, kind: str) -> Table:
+    """The rows of a file's content.
 
     Args:
         source: name for messages.
         kind: one of `FORMATS`.
-        columns: one or two columns that hold the texts; by default the first of `trained` and `TEXT_COLUMNS` that are
-            all there.
-        trained: the columns of the task that the model was trained on.
 
     Raises:
-        UsageError: not UTF-8, empty, malformed, an empty text, or no such column; names the line.
+        UsageError: not UTF-8, empty or malformed; names the line.
     """
     rows, lines = READERS[kind](source, content) if kind != "text" else _read_plain(source, content)
     if not rows:
         raise UsageError(f"{source}: no rows below the header")
-    names = _text_columns(source, list(rows[0]), columns, tuple(trained))
-    for number, row in zip(lines, rows, strict=True):
-        for name in names:
-            value = row.get(name)
-            if not isinstance(value, str) or not value.strip():
-                shown = "" if value is None else f" but {json.dumps(value)[:40]}"
-                raise UsageError(f"{source}, line {number}: no text in {name!r}{shown}")
-    return Texts(rows, names, source)
+    return Table(rows, lines, source)
 
 
 def _read_plain(source: str, content: bytes) -> Rows:

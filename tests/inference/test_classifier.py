@@ -111,6 +111,8 @@ def test_standard_input_and_what_is_too_long(trained):
         (["RUN", "x.tsv", "--precision", "fp16"], b"sentence\na\n", "precision fp16 needs a CUDA GPU"),
         (["nowhere/model", "x.tsv"], b"sentence\na\n", "cannot load model 'nowhere/model'"),
         (["./nowhere", "x.tsv"], b"sentence\na\n", "model folder './nowhere' is not there"),
+        (["./nowhere", "x.tsv"], b"sentence\tid\na\n", "x.tsv, line 2: 1 columns where 2 belong"),
+        (["./nowhere", "x.tsv", "--columns", "b"], b"a\n1\n", "x.tsv: no column 'b'; found a"),
         (["ENCODER", "x.tsv"], b"sentence\na\n", "is no fine-tuned classifier: its architectures are ['BertModel']"),
         (["RUNS", "x.tsv"], b"sentence\na\n", "is a folder of runs: give one of them"),
         (["PLAIN", "x.tsv"], b"sentence\na\n", "kept no weights: `glue-mva export` makes them"),

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from glue_mva.errors import UsageError
-from glue_mva.inference.texts import Writer, format_of, read_texts
+from glue_mva.inference.texts import Writer, format_of, read_table
 
 
 def read(content, kind, columns=None):
-    return read_texts("x", content.encode() if isinstance(content, str) else content, kind, columns)
+    return read_table("x", content.encode() if isinstance(content, str) else content, kind).texts(columns)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_every_format(content, kind, columns, first, second):
 
 
 def test_the_columns_that_the_model_was_trained_on_go_before_well_known_names():
-    assert read_texts("x", b"text\tbody\na\tb\n", "tsv", trained=["body"]).column(0) == ["b"]
-    assert read_texts("x", b"text\tother\na\tb\n", "tsv", trained=["body"]).column(0) == ["a"]
+    assert read_table("x", b"text\tbody\na\tb\n", "tsv").texts(trained=["body"]).column(0) == ["b"]
+    assert read_table("x", b"text\tother\na\tb\n", "tsv").texts(trained=["body"]).column(0) == ["a"]
 
 
 def test_named_columns_go_first():

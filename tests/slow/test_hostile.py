@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from glue_mva.config.run import RunConfig
 from glue_mva.data.tsv import file_of, read_split
 from glue_mva.errors import UsageError
-from glue_mva.inference.texts import FORMATS, read_texts
+from glue_mva.inference.texts import FORMATS, read_table
 from glue_mva.record import RecordError, read_record
 from glue_mva.report.build import build_report
 from glue_mva.report.results import results
@@ -226,7 +226,8 @@ def test_texts_to_label(kind: str, noise: bytes, data: st.DataObject) -> None:
     }[kind]
     place = data.draw(st.integers(0, len(good)))
     try:
-        texts = read_texts("file", good[:place] + noise + good[place + data.draw(st.integers(0, 3)) :], kind)
+        content = good[:place] + noise + good[place + data.draw(st.integers(0, 3)) :]
+        texts = read_table("file", content, kind).texts()
     except UsageError as error:
         assert one_line(error)
     else:

@@ -125,6 +125,19 @@ class CheckResult(Part):
     """What is wrong with it."""
 
 
+class RouteTaken(Part):
+    """The parameters that one route of the config took."""
+
+    match: str
+    optimizer: str
+    """Class."""
+    kernel: str
+    """As that of `Execution`."""
+    parameters: Natural
+    weight_decay: Literal["class", "trainer", "own"] | None
+    """Who decays them, as in `Execution`."""
+
+
 class Execution(Part):
     """How a run was carried out. Times are of this process; of a resumed run, since it was resumed."""
 
@@ -164,6 +177,8 @@ class Execution(Part):
     weight_decay: Literal["class", "trainer", "own"] | None = None
     """Who decays: the optimizer's class, decoupled; the trainer, decoupled, for a class that couples decay or has none;
     or the class by a rule of its own. `None` where nothing decays."""
+    routes: list[RouteTaken] = Field(default_factory=list)
+    """The routes of the config, in their order; what is above speaks of the row's own optimizer, or of all together."""
     checks: dict[str, CheckResult] = Field(default_factory=dict)
     """Name of a fast path that the run asked for -> the verdict on it."""
 
@@ -325,7 +340,7 @@ def lacking(record: RunRecord, folder: Path, *, predict_test: bool, save_model: 
 
 def of_other_source(output: Path, configs: Iterable[ResolvedConfig]) -> dict[str, str]:
     """run_id -> run_id of a finished run in a folder of runs that differs in the source of its optimizer alone."""
-    own = [config for config in configs if optimizer_source(config.optim) is not None]
+    own = [config for config in configs if optimizer_source(config) is not None]
     wanted = {_but_for_source(config): run_id(config) for config in own}
     names = {f"{name.rpartition('-')[0]}-*" for name in wanted.values()} if output.is_dir() else set()
     found = {}

@@ -52,6 +52,12 @@ def test_task_names_as_people_type_them(typed, name):
         ({"lr": "1e-3"}, ["lr", "'1e-3'", "without quotes"]),
         ({"optim_args": {"eps": "1e-8"}}, ["optim_args.eps", "'1e-8'", "without quotes"]),
         ({"task": "ax"}, ["ax", "num_train_epochs = 0"]),
+        ({"routes": [{"match": "(", "optim": "sgd"}]}, ["routes, number 1", "'('", "no regular expression"]),
+        ({"routes": [{"match": "a", "optim": "sgd"}, {"match": "b", "optim": "sdg"}]}, ["number 2", "'sgd'"]),
+        ({"routes": [{"match": "a", "optim": "sgd", "optim_args": {"beta": 1}}]}, ["routes, number 1", "'beta'"]),
+        ({"routes": [{"match": "a", "optim": "sgd", "optim_args": {"lr": 1}}]}, ["optim_args.lr", "field of its own"]),
+        ({"routes": [{"match": "a", "optim": "sgd", "rate": 1}]}, ["routes, number 1", "unknown key 'rate'"]),
+        ({"routes": [{"optim": "sgd"}]}, ["routes, number 1", "match", "missing"]),
     ],
 )
 def test_a_bad_value_is_named(values, words):
@@ -154,6 +160,7 @@ def test_the_fields_that_are_no_part_of_run_id():
         "logging_steps", "output", "predict_test", "report_to", "resume", "save_model", "sources",
     ]  # fmt: skip
     assert NEUTRAL == {"own_task": {}, "init_from": "", "max_steps": 0, "max_train_samples": 0, "max_eval_samples": 0,
+                       "routes": [],
                        "holdout_fraction": 0.0, "holdout_seed": 0, "lr_scheduler": "linear", "layer_decay": 1.0,
                        "early_stopping_patience": 0}  # fmt: skip
 
@@ -162,6 +169,17 @@ def test_run_ids_are_pinned():
     """Of configs without local content. A change here renames every stored run: it belongs in the changelog."""
     assert id_of() == "rte-lamadam-390e292c5f4d"
     assert id_of(recipe="hf", max_steps=10, holdout_fraction=0.1) == "rte-lamadam-99add37e5969"
+
+
+def test_routes_are_part_of_run_id():
+    """Each of their values, in its order; what stands for a default is the default."""
+    first, second = {"match": "embed", "optim": "sgd"}, {"match": "layer", "optim": "Muon"}
+    base = id_of(routes=[first, second])
+    same = [first | {"optim_args": {"momentum": 0.9}}, second | {"optim": "muon"}]
+    assert base == id_of(routes=same) == id_of(routes=json.loads(json.dumps(same)))
+    others = [[second, first], [first], [first | {"lr": 0.1}, second], [first | {"match": "emb"}, second], []]
+    assert len({base, *(id_of(routes=routes) for routes in others)}) == 1 + len(others)
+    assert id_of(routes=[]) == id_of()
 
 
 def test_a_field_at_its_neutral_default_is_not_hashed():

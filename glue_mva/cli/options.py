@@ -97,7 +97,8 @@ def _types(annotation: Any) -> list[Any]:
 
 
 def _is_table(info: FieldInfo) -> bool:
-    return dict in _types(info.annotation)
+    """Whether a field takes a table, or a list of them."""
+    return dict in _types(info.annotation) or any(get_origin(part) is dict for part in get_args(info.annotation))
 
 
 def _metavar(annotation: Any) -> str:

@@ -126,6 +126,10 @@ def _show_values(console: Any, config: ResolvedConfig) -> None:
         origins.setdefault(origin, []).append(f"{name} {_shown(value)}")
     for origin, values in origins.items():
         console.print(f"  {origin}: {', '.join(values)}", highlight=False)
+    for route in config.routes:
+        rest = [f"{name} {_shown(value)}" for name, value in route["optim_args"].items()]
+        rest = [f"{name} {_shown(route[name])}" for name in ("lr", "weight_decay") if name in route] + rest
+        console.print(f"  route {route['match']}: {', '.join([route['optim'], *rest])}", highlight=False, markup=False)
 
 
 def recipes(

@@ -51,7 +51,7 @@ def identity(config: ResolvedConfig) -> dict[str, Any]:
     for name in without_effect:
         del values[name]
     values["model"] = model_identity(config.model)
-    if (digest := optimizer_source(config.optim)) is not None:
+    if (digest := optimizer_source(config)) is not None:
         values["optimizer_source"] = digest
     if config.init_from:
         values["init_from"] = start_identity(config.init_from)
@@ -100,9 +100,12 @@ def model_identity(model: str) -> str:
     return f"sha256:{digest_files(sorted(files))}"
 
 
-def optimizer_source(optim: str) -> str | None:
-    """Digest of what defines an optimizer that is not of the registry (`optim.source`); `None` for those that are."""
-    return None if get_optimizer(optim).is_known else source_digest(optim)
+def optimizer_source(config: ResolvedConfig) -> str | None:
+    """Digest of what defines an optimizer that is not of the registry (`optim.source`), of several one after the other;
+    `None` where the row's and those of its routes all are."""
+    names = dict.fromkeys([config.optim, *(route["optim"] for route in config.routes)])
+    digests = [source_digest(name) for name in names if not get_optimizer(name).is_known]
+    return ", ".join(digest for digest in digests if digest is not None) or None
 
 
 def weights_folder(model: str) -> str:

@@ -71,15 +71,23 @@ def resolve(config: RunConfig) -> ResolvedConfig:
         sources[key] = "given" if values[key] is not None else origin
         values[key] = value if values[key] is None else values[key]
     spec = get_optimizer(config.optim)
-    constants = {k: list(v) if isinstance(v, tuple) else v for k, v in spec.constants.items()}
-    for key in constants:
+    for key in spec.constants:
         sources[f"optim_args.{key}"] = "given" if key in config.optim_args else spec.origin
-    values["optim_args"] = {**constants, **config.optim_args}
+    values["optim_args"] = _arguments(config.optim, config.optim_args)
+    values["routes"] = [
+        route | {"optim_args": _arguments(route["optim"], route.get("optim_args", {}))} for route in config.routes
+    ]
     values["max_steps"] = config.max_steps or 0
     values["max_train_samples"] = _limit(config, config.max_train_samples, ("train",))
     values["max_eval_samples"] = _limit(config, config.max_eval_samples, get_task(config.task).eval_splits)
     values["holdout_seed"] = config.holdout_seed if config.holdout_fraction else 0
     return ResolvedConfig(**values, sources=sources)
+
+
+def _arguments(optim: str, given: dict[str, Any]) -> dict[str, Any]:
+    """All keyword arguments of an optimizer: those given, over its constants."""
+    constants = {k: list(v) if isinstance(v, tuple) else v for k, v in get_optimizer(optim).constants.items()}
+    return {**constants, **given}
 
 
 def _limit(config: RunConfig, wanted: int | None, splits: tuple[str, ...]) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -43,6 +44,50 @@ def neutral(default: Any) -> Any:
     return Field(default=default, json_schema_extra={"neutral": True})
 
 
+class Route(Config):
+    """Parameters that another optimizer steps than the row's."""
+
+    match: Annotated[str, Field(min_length=1)]
+    """Regular expression, searched for in the names of the model's parameters. The first route that fits takes one."""
+    optim: str
+    """Optimizer of the registry, or `pkg.module:Class`; in Python, a class too."""
+    optim_args: dict[str, Any] = Field(default_factory=dict)
+    """Its keyword arguments; they go over the registry's constants."""
+    lr: Positive | None = None
+    """Peak learning rate; by default the row's. The schedule is the row's too."""
+    weight_decay: NonNegative | None = None
+    """By default the row's."""
+
+    @field_validator("match")
+    @classmethod
+    def _is_pattern(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"match {value!r} is no regular expression: {error}") from None
+        return value
+
+    @field_validator("optim", mode="before")
+    @classmethod
+    def _path_of_class(cls, value: Any) -> Any:
+        return class_path(value)
+
+    @field_validator("optim")
+    @classmethod
+    def _known_optimizer(cls, value: str) -> str:
+        return get_optimizer(value).name
+
+    @field_validator("optim_args")
+    @classmethod
+    def _plain_values(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {key: plain(item, f"optim_args.{key}") for key, item in value.items()}
+
+    @model_validator(mode="after")
+    def _has_such_arguments(self) -> Self:
+        check_arguments(self.optim, self.optim_args)
+        return self
+
+
 class RunConfig(Config):
     """All inputs of one run. A field left at `None` takes the recipe's value (see `config.resolve`)."""
 
@@ -70,6 +115,8 @@ class RunConfig(Config):
     """Decoupled weight decay, per unit of learning rate."""
     optim_args: dict[str, Any] = Field(default_factory=dict)
     """Further keyword arguments of the optimizer; they go over the paper's constants."""
+    routes: list[dict[str, Any]] = neutral([])
+    """Parameters for other optimizers, each a table with the fields of `Route`; `optim` steps what they leave."""
     seed: Seed = 42
     """Seed of the head's weights, the order of the rows and dropout."""
     num_train_epochs: Epochs | None = None
@@ -180,12 +227,7 @@ class RunConfig(Config):
     @field_validator("optim", mode="before")
     @classmethod
     def _path_of_class(cls, value: Any) -> Any:
-        if isinstance(value, type) and "<locals>" in value.__qualname__:
-            raise ValueError(f"optim: {value.__qualname__} is made inside a function; it must be importable")
-        if isinstance(value, type) and not hasattr(sys.modules.get(value.__module__), "__file__"):
-            raise ValueError(f"optim: {value.__qualname__} lies in no file, which would tell its versions apart; write "
-                             "it into a module")  # fmt: skip
-        return f"{value.__module__}:{value.__qualname__}" if isinstance(value, type) else value
+        return class_path(value)
 
     @field_validator("optim")
     @classmethod
@@ -197,14 +239,21 @@ class RunConfig(Config):
     def _plain_values(cls, value: dict[str, Any]) -> dict[str, Any]:
         return {key: plain(item, f"optim_args.{key}") for key, item in value.items()}
 
+    @field_validator("routes")
+    @classmethod
+    def _known_routes(cls, value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        found = []
+        for number, fields in enumerate(value, start=1):
+            try:
+                found.append(Route(**fields).model_dump(exclude_none=True))
+            except UsageError as error:
+                raise ValueError(f"routes, number {number}: {error}") from None
+        return found
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         spec = get_optimizer(self.optim)
-        for key in self.optim_args:
-            if key in ("lr", "weight_decay"):
-                raise ValueError(f"optim_args.{key}: {key} is a field of its own")
-            if spec.name in OPTIMIZERS and key not in spec.hparams:
-                raise ValueError(f"optim_args: {spec.label} has no {key!r}{nearest(key, spec.hparams)}")
+        check_arguments(self.optim, self.optim_args)
         if self.fused and spec.name not in paper.TABLE3_OPTIMIZERS:
             raise ValueError(
                 f"fused = true is for {', '.join(paper.TABLE3_OPTIMIZERS)}; give {spec.label} its own optim_args"
@@ -224,6 +273,34 @@ class RunConfig(Config):
     @classmethod
     def _no_minus_zero(cls, value: float | None) -> float | None:
         return None if value is None else value + 0.0
+
+
+def class_path(value: Any) -> Any:
+    """The import path of a class, `pkg.module:Class`; everything else unchanged.
+
+    Raises:
+        ValueError: a class that cannot be imported, or lies in no file.
+    """
+    if isinstance(value, type) and "<locals>" in value.__qualname__:
+        raise ValueError(f"optim: {value.__qualname__} is made inside a function; it must be importable")
+    if isinstance(value, type) and not hasattr(sys.modules.get(value.__module__), "__file__"):
+        raise ValueError(f"optim: {value.__qualname__} lies in no file, which would tell its versions apart; write "
+                         "it into a module")  # fmt: skip
+    return f"{value.__module__}:{value.__qualname__}" if isinstance(value, type) else value
+
+
+def check_arguments(optim: str, optim_args: Mapping[str, Any]) -> None:
+    """Refuse keyword arguments that are fields of their own, or that an optimizer of the registry lacks.
+
+    Raises:
+        ValueError: such an argument.
+    """
+    spec = get_optimizer(optim)
+    for key in optim_args:
+        if key in ("lr", "weight_decay"):
+            raise ValueError(f"optim_args.{key}: {key} is a field of its own")
+        if spec.name in OPTIMIZERS and key not in spec.hparams:
+            raise ValueError(f"optim_args: {spec.label} has no {key!r}{nearest(key, spec.hparams)}")
 
 
 def plain(value: Any, place: str) -> Any:

@@ -78,8 +78,8 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     except UsageError as error:
         lacking = [package for package, module in SENTENCEPIECE.items() if not _installed(module)]
         if lacking and re.search("tiktoken|sentencepiece|protobuf", str(error), re.IGNORECASE):
-            raise UsageError(f"the tokenizer of model {model!r} is a SentencePiece model, which needs packages that are "
-                             f"missing: pip install {' '.join(lacking)}") from None  # fmt: skip
+            raise UsageError(f"the tokenizer of model {model!r} is a SentencePiece model, which takes packages more: "
+                             f"pip install {' '.join(lacking)}") from None  # fmt: skip
         raise
     names = sorted({*type(tokenizer).vocab_files_names.values(), "tokenizer.json"})
     folder = Path(locate(model)[0])

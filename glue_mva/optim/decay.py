@@ -30,16 +30,17 @@ def switches(cls: type[Optimizer]) -> dict[str, bool]:
 
 
 class DecoupledDecay:
-    """Multiplies the parameters that have a gradient by 1 - lr * weight_decay before every step of an optimizer, which
-    itself has no decay any more.
+    """Multiplies parameters that have a gradient by 1 - lr * weight_decay before every step of an optimizer, which does
+    not decay them itself any more.
 
     Args:
         optimizer: what its groups have as `weight_decay` moves to `decoupled_by_trainer`.
+        groups: those of its groups that this is done to; by default, all.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, groups: Sequence[dict[str, Any]] | None = None) -> None:
         self._depth = 0
-        for group in optimizer.param_groups:
+        for group in optimizer.param_groups if groups is None else groups:
             group["decoupled_by_trainer"], group["weight_decay"] = group["weight_decay"], 0.0
         optimizer.register_step_pre_hook(self._before)
         optimizer.register_step_post_hook(self._after)
@@ -50,7 +51,7 @@ class DecoupledDecay:
         if self._depth > 1:
             return  # torch calls the hooks again where a subclass's step calls its parent's
         for group in optimizer.param_groups:
-            factor = 1 - group["lr"] * group["decoupled_by_trainer"]
+            factor = 1 - group["lr"] * group.get("decoupled_by_trainer", 0.0)
             decayed = [p for p in group["params"] if p.grad is not None]
             if factor != 1 and decayed:
                 torch._foreach_mul_(decayed, factor)

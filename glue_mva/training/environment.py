@@ -17,6 +17,7 @@ from glue_mva.config.identity import model_identity, model_path
 from glue_mva.machine import cpu_name
 from glue_mva.models.start import Start
 from glue_mva.optim.base import Base
+from glue_mva.optim.routed import RoutedOptimizer
 from glue_mva.record import ModelInfo
 
 PACKAGES = ("glue-mva", "torch", "transformers", "accelerate", "datasets", "evaluate", "numpy", "scikit-learn", "scipy")
@@ -95,7 +96,9 @@ def peak_memory(device: str) -> int | None:
 
 def kernel_of(optimizer: Any) -> str:
     """Which implementation steps an optimizer: one of `dispatch.ALL` for those of this package; for others, by the
-    flags that torch's optimizers share; `own` of a class without them."""
+    flags that torch's optimizers share; `own` of a class without them. Several are joined by `+`."""
+    if isinstance(optimizer, RoutedOptimizer):
+        return "+".join(sorted({kernel_of(part) for part in optimizer.optimizers}))
     groups = optimizer.param_groups
     if isinstance(optimizer, Base):
         return "+".join(sorted({optimizer.implementation_for(group, group["params"]) for group in groups}))

@@ -73,7 +73,7 @@ def make_again(
     config = record.config.replace(output=str(output), save_model=True, predict_test=False, resume=True, force=False,
                             report_to="none", **moved)  # fmt: skip
     if run_id(config) != record.run_id:
-        if record.optimizer_source != optimizer_source(config.optim):
+        if record.optimizer_source != optimizer_source(config):
             raise UsageError(f"run {record.run_id} cannot be made again: {config.optim} is not what it was")
         raise UsageError(f"run {record.run_id} cannot be made again: model {config.model!r} or data {config.data!r} is "
                          "not what it was; say where they lie now with --model and --data")  # fmt: skip

@@ -3,12 +3,14 @@
 import inspect
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
+from glue_mva.config.run import Route
 from glue_mva.errors import UsageError, kind_and_line
 from glue_mva.optim.decay import DecoupledDecay, Rule, rule_of, switches
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
@@ -30,18 +32,18 @@ def depth(name: str, layers: int) -> int:
 
 
 def parameter_groups(
-    named: Named, lr: float, layer_decay: float, weight_decay: float, decayed: Collection[str]
+    named: Named, lr: float, layer_decay: float, weight_decay: float, decayed: Collection[str], layers: int
 ) -> list[dict[str, Any]]:
     """Parameter groups for an optimizer, the head's first, whose rate is the one that a Trainer logs: each with its
     `lr`, `weight_decay` and parameters.
 
     Args:
-        named: names and parameters of the model.
+        named: names and parameters of the model, or some of them.
         lr: peak learning rate of the head.
         layer_decay: the learning rate of a parameter is lr * layer_decay ** (layers + 1 - depth).
         weight_decay: of the parameters named in `decayed`; that of all others is 0.
+        layers: of the whole model (`count_layers`).
     """
-    layers = max((int(found[1]) + 1 for name, _ in named if (found := _LAYER.search(name))), default=0)
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in named:
         level = depth(name, layers) if layer_decay != 1 else layers + 1
@@ -53,18 +55,42 @@ def parameter_groups(
     ]  # fmt: skip
 
 
+def count_layers(named: Named) -> int:
+    """Layers of a model's encoder."""
+    return max((int(found[1]) + 1 for name, _ in named if (found := _LAYER.search(name))), default=0)
+
+
+@dataclass
+class Part:
+    """Some parameters and what steps them."""
+
+    maker: "OptimizerMaker"
+    match: str
+    """The route's pattern; empty where these are what the routes leave."""
+    named: Named
+    optimizer: Optimizer
+    decayed_by: Rule | None = None
+    """Known once the decay is settled."""
+
+
 class OptimizerMaker:
     """Makes the optimizer of a run.
 
     Args:
         optim: name of the registry, `pkg.module:Class`, or a class.
         optim_args: its keyword arguments; they go over the registry's constants.
+        routes: parameters for other optimizers, each with the fields of `Route`.
 
     Raises:
         UsageError: no such optimizer, or one whose step needs a closure.
     """
 
-    def __init__(self, optim: str | type[Optimizer], optim_args: Mapping[str, Any]) -> None:
+    def __init__(
+        self, optim: str | type[Optimizer], optim_args: Mapping[str, Any], routes: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        self.routes = [Route(**fields) for fields in routes]
+        self.parts: list[Part] = []
+        """Of the optimizer that `build` made last, the row's own first."""
         spec = get_optimizer(optim) if isinstance(optim, str) else None
         self.cls: type[Optimizer] = spec.cls if spec is not None else optim  # type: ignore[assignment]
         self.label = spec.label if spec is not None else self.cls.__name__
@@ -77,15 +103,37 @@ class OptimizerMaker:
             raise UsageError(f"{self.label}: its step needs a closure that computes the loss again; not supported")
 
     def build(self, model: nn.Module, **of_groups: Any) -> Optimizer:
-        """An optimizer for all parameters of a model; where it is made for matrices only, Adam takes what is left.
+        """An optimizer for all parameters of a model. Routes take theirs, in their order; where a class is made for
+        matrices only, Adam takes what is left of its share.
 
         Args:
             of_groups: `lr`, `layer_decay`, `weight_decay` and `decayed`, as `parameter_groups` takes them.
 
         Raises:
-            UsageError: the class refuses its arguments or these parameters.
+            UsageError: a class refuses its arguments or these parameters, or there are none for a route or for the
+                row's own optimizer.
         """
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        left = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        of_groups["layers"] = count_layers(left)
+        routed = []
+        for route in self.routes:
+            maker = OptimizerMaker(route.optim, route.optim_args)
+            taken = [item for item in left if re.search(route.match, item[0])]
+            if not taken:
+                raise UsageError(f"routes: {route.match!r} is in the name of no parameter that is left; there are "
+                                 + ", ".join(name for name, _ in left[:: max(1, len(left) // 6)]))  # fmt: skip
+            left = [item for item in left if not re.search(route.match, item[0])]
+            own = {"lr": route.lr, "weight_decay": route.weight_decay}
+            own = of_groups | {key: value for key, value in own.items() if value is not None}
+            routed.append(Part(maker, route.match, taken, maker._share(taken, own)))
+        if not left:
+            raise UsageError(f"routes: they leave no parameter to {self.label}: make the last route's optimizer the "
+                             "row's own")  # fmt: skip
+        self.parts = [Part(self, "", left, self._share(left, of_groups)), *routed]
+        return RoutedOptimizer([part.optimizer for part in self.parts]) if routed else self.parts[0].optimizer
+
+    def _share(self, named: Named, of_groups: Mapping[str, Any]) -> Optimizer:
+        """This optimizer for some parameters of a model."""
         if not self.scope:
             return self._made(parameter_groups(named, **of_groups))
         inside = {name for name, p in named if p.ndim == 2 and re.search(self.scope, name)}
@@ -106,12 +154,15 @@ class OptimizerMaker:
             given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             raise UsageError(f"{self.label} cannot be built with {given}: {kind_and_line(error)}") from error
 
-    def decay_rule(self, optimizer: Optimizer) -> Rule | None:
-        """Who decays the weights that an optimizer from `build` is for; `None` where nothing does.
+    def decay_rules(self) -> list[Rule | None]:
+        """Who decays the weights of each part of the optimizer that `build` made last; `None` where nothing does.
 
         Raises:
-            UsageError: the class's step fails where it is tried.
+            UsageError: the step of a class fails where it is tried.
         """
+        return [part.maker._rule(part.optimizer) for part in self.parts]
+
+    def _rule(self, optimizer: Optimizer) -> Rule | None:
         if not any(group.get("weight_decay") for group in optimizer.param_groups):
             return None
         if self.decay != "measured":
@@ -123,14 +174,17 @@ class OptimizerMaker:
                              f"{kind_and_line(error)}") from error  # fmt: skip
 
     def settle_decay(self, optimizer: Optimizer) -> Rule | None:
-        """See to it that the weight decay of an optimizer that `build` made is decoupled; returns its `decay_rule`."""
-        rule = self.decay_rule(optimizer)
-        if rule == "trainer":
-            DecoupledDecay(optimizer)
-            log.warning("%s has no decoupled weight decay; the trainer applies it", self.label)
-        if rule == "own" and self.decay == "measured":
-            log.warning("%s decays weights by a rule of its own, neither decoupled nor L2", self.label)
-        return rule
+        """See to it that the weight decay of the optimizer that `build` made last is decoupled in all its parts; returns
+        who decays what no route takes."""
+        for part, rule in zip(self.parts, self.decay_rules(), strict=True):
+            part.decayed_by, maker = rule, part.maker
+            if rule == "trainer":
+                log.warning("%s has no decoupled weight decay; the trainer applies it", maker.label)
+            if rule == "own" and maker.decay == "measured":
+                log.warning("%s decays weights by a rule of its own, neither decoupled nor L2", maker.label)
+        if groups := [g for part in self.parts if part.decayed_by == "trainer" for g in part.optimizer.param_groups]:
+            DecoupledDecay(optimizer, groups)
+        return self.parts[0].decayed_by
 
 
 def _smallest(optimizer: Optimizer) -> list[nn.Parameter]:

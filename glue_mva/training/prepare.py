@@ -59,7 +59,7 @@ def prepare(config: ResolvedConfig) -> Prepared:
     device = environment.device_type()
     precision = resolve_precision(config.precision, device)
     device_batch_size(config), reporters(config)  # refuse what cannot be had
-    maker = OptimizerMaker(config.optim, optimizer_arguments(config))
+    maker = OptimizerMaker(config.optim, optimizer_arguments(config), config.routes)
     data = load_task(config)
     tokenizer = load_tokenizer(config.model)
     set_seed(config.seed)
@@ -68,7 +68,7 @@ def prepare(config: ResolvedConfig) -> Prepared:
     start = start_from(model, tokenizer, config.init_from) if config.init_from else None
     decayed = {name for name, p in model.named_parameters() if config.decay_all_parameters or p.ndim > 1}
     groups = {"lr": config.lr, "layer_decay": config.layer_decay, "weight_decay": config.weight_decay}
-    maker.decay_rule(maker.build(model, **groups, decayed=decayed))  # refuse what cannot be built or stepped
+    maker.build(model, **groups, decayed=decayed), maker.decay_rules()  # refuse what cannot be built or stepped
     padding = set_padding(config.padding, model, device, precision, own_layers=not config.compile)
     few_shapes = padding != "longest" and config.gradient_accumulation_steps == 1
     cuda_graphs = config.compile and device == "cuda" and few_shapes

@@ -8,9 +8,11 @@ import numpy as np
 
 from glue_mva.checks import Verdict
 from glue_mva.data.load import TaskData
-from glue_mva.record import CheckResult, Evaluation, Metrics
+from glue_mva.record import CheckResult, Evaluation, Metrics, RouteTaken
 from glue_mva.tasks import Task
 from glue_mva.training import metrics
+from glue_mva.training.environment import kernel_of
+from glue_mva.training.groups import Part
 
 IS_CONSTANT = "constant"
 """Logged with the metrics of an evaluation: 1 where every example got the same answer, else 0."""
@@ -89,6 +91,15 @@ def ends_constant(history: list[dict[str, Any]], split: str) -> bool:
     process has and a checkpoint keeps."""
     logged = [entry[name] for entry in history if (name := logged_name(split, IS_CONSTANT)) in entry]
     return bool(logged and logged[-1])
+
+
+def routes_taken(parts: Sequence[Part]) -> list[RouteTaken]:
+    """What each route of a run took, as a record keeps it; the first part is no route."""
+    return [
+        RouteTaken(match=part.match, optimizer=type(part.optimizer).__name__, kernel=kernel_of(part.optimizer),
+                   parameters=sum(p.numel() for _, p in part.named), weight_decay=part.decayed_by)
+        for part in parts[1:]
+    ]  # fmt: skip
 
 
 def check_result(verdict: Verdict) -> CheckResult:

@@ -144,7 +144,7 @@ class _Run:
             "data": prepared.data.info,
             "model": environment.describe_model(config.model, prepared.model, prepared.start),
             "environment": environment.describe(),
-            "optimizer_source": optimizer_source(config.optim),
+            "optimizer_source": optimizer_source(config),
         }
         """What the record holds however training ends."""
         self.vocabulary = self._compact_vocabulary()
@@ -153,9 +153,9 @@ class _Run:
         """Leave out of training what needs none. Only for optimizers known to treat every weight by itself, and not
         where a loss scale may skip updates, which the rows that are left out would have to know of."""
         prepared = self.prepared
-        known = (
-            self.config.optim in paper.BEST_HPARAMS and self.config.layer_decay == 1 and prepared.precision != "fp16"
-        )
+        config = self.config
+        by_itself = config.optim in paper.BEST_HPARAMS and not config.routes and config.layer_decay == 1
+        known = by_itself and prepared.precision != "fp16"
         if prepared.train is None or self.config.num_train_epochs == 0 or not known or not can_compact(prepared.model):
             return None
         splits = [prepared.train, *prepared.evaluation.values()]
@@ -202,6 +202,7 @@ class _Run:
             callbacks=[TimedCheckpoint(config.checkpoint_minutes), *callbacks],
             optim=config.optim,
             optim_args=optimizer_arguments(config),
+            routes=config.routes,
             lr_schedule=self.schedule,
             layer_decay=config.layer_decay,
             decay_all_parameters=config.decay_all_parameters,
@@ -251,6 +252,7 @@ class _Run:
             "trained_parameters": sum(p.numel() for p in self.prepared.model.parameters() if p.requires_grad),
             "kernel": environment.kernel_of(optimizer),
             "optimizer_state_bytes": state_bytes(optimizer),
+            "routes": results.routes_taken(trainer.parts),
             "train_seconds": round(seconds, 3),
             "examples_per_second": round(rows / seconds, 2),
             "tokens_per_second": round(tokens / seconds, 1),

@@ -1,7 +1,7 @@
 """`GlueTrainer`: a Hugging Face Trainer with any optimizer, the recipe's schedule, and curves of what it does."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from glue_mva.optim.decay import Rule
 from glue_mva.optim.diagnostics import state_bytes
 from glue_mva.optim.dynamics import StepProbe
 from glue_mva.training.callbacks import Stopwatch, checkpoint_folder
-from glue_mva.training.groups import OptimizerMaker
+from glue_mva.training.groups import OptimizerMaker, Part
 
 
 class GlueTrainer(Trainer):
@@ -33,6 +33,7 @@ class GlueTrainer(Trainer):
     Args:
         optim: name of the registry (`glue-mva optimizers` lists them), `pkg.module:Class`, or a class.
         optim_args: its keyword arguments; for a name of the registry they go over the paper's GLUE constants.
+        routes: parameters for other optimizers, each with the fields of `config.run.Route`.
         lr_schedule: warmup and decay, of the kind `TrainingArguments.lr_scheduler_type`, that may end elsewhere than
             training does; `None` leaves the counts to `TrainingArguments` too.
         layer_decay: factor on the learning rate for each layer further from the head.
@@ -51,6 +52,7 @@ class GlueTrainer(Trainer):
         *args: Any,
         optim: str | type[torch.optim.Optimizer] = "lamadam",
         optim_args: Mapping[str, Any] | None = None,
+        routes: Sequence[Mapping[str, Any]] = (),
         lr_schedule: Schedule | None = None,
         layer_decay: float = 1.0,
         decay_all_parameters: bool = False,
@@ -61,7 +63,7 @@ class GlueTrainer(Trainer):
         if kwargs.get("optimizer_cls_and_kwargs") is not None:
             raise UsageError("GlueTrainer takes a class as optim and its arguments as optim_args, not as "
                              "optimizer_cls_and_kwargs")  # fmt: skip
-        self._maker = OptimizerMaker(optim, optim_args or {})
+        self._maker = OptimizerMaker(optim, optim_args or {}, routes)
         self.lr_schedule = lr_schedule
         self.layer_decay = layer_decay
         self.decay_all_parameters = decay_all_parameters
@@ -70,9 +72,14 @@ class GlueTrainer(Trainer):
         self.eval_seconds = 0.0
         self._probe: StepProbe | None = None
         self.decayed_by: Rule | None = None
-        """Who decays the weights; known when the optimizer is there."""
+        """Who decays the weights that no route takes; known when the optimizer is there."""
         super().__init__(*args, **{**kwargs, "compute_loss_func": kwargs.get("compute_loss_func") or mean_loss})
         self.model_accepts_loss_kwargs = False  # the loss is ours, whatever the model's forward would accept
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """What each optimizer takes: the row's own first, then those of the routes; known when `decayed_by` is."""
+        return self._maker.parts
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
         if self.decay_all_parameters:

@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, TrainerControl, Tra
 
 from glue_mva import RunConfig, run
 from glue_mva.training.callbacks import StopEarly
-from glue_mva.training.groups import parameter_groups
+from glue_mva.training.groups import count_layers, parameter_groups
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "deberta-v2", "modernbert"])
@@ -19,7 +19,8 @@ def test_learning_rates_fall_by_the_layer(tiny_models, family: str) -> None:
     named = list(model.named_parameters())
     names = {id(p): name for name, p in named}
     biases = {name for name in names.values() if name.endswith("bias")}
-    groups = parameter_groups(named, 1.0, 0.5, 0.1, set(names.values()) - biases)
+    assert count_layers(named) == 2
+    groups = parameter_groups(named, 1.0, 0.5, 0.1, set(names.values()) - biases, 2)
     rates = {names[id(p)]: group["lr"] for group in groups for p in group["params"]}
     decays = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
     assert rates.keys() == set(names.values())

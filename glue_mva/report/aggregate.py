@@ -16,7 +16,7 @@ from glue_mva import paper
 from glue_mva.errors import UsageError
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.record import FINISHED
-from glue_mva.report.load import Runs, check_comparable
+from glue_mva.report.load import Runs, arguments_of, check_comparable
 from glue_mva.report.settings import only_of_sweep
 from glue_mva.report.stats import mean_interval, standard_error
 from glue_mva.sweep.config import FIRST_SEARCH_SEED, LAST_SEARCH_SEED, OptimizerEntry, SweepConfig
@@ -206,7 +206,7 @@ def _key(task: str, optim: str, args: dict[str, Any], lr: float, decay: float, s
 
 def _run_key(run: SweepRun) -> tuple:
     config, constants = run.config, get_optimizer(run.config.optim).constants
-    args = {**constants, **config.optim_args}
+    args = {**constants, **arguments_of(config.optim_args, config.routes)}
     return _key(run.task, config.optim, args, *run.hparams, config.seed, config.holdout_fraction)
 
 

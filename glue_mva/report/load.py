@@ -24,7 +24,7 @@ from glue_mva.text import clean
 
 Curves = dict[str, NDArray[np.float64]]
 
-SEARCHED = {"task", "optim", "optim_args", "lr", "weight_decay", "seed", "holdout_fraction", "holdout_seed"}
+SEARCHED = {"task", "optim", "optim_args", "routes", "lr", "weight_decay", "seed", "holdout_fraction", "holdout_seed"}
 """Config keys in which the runs of one report may differ."""
 HARMLESS = {"padding", "precision"}
 """Config keys whose mixture is not refused: the same computation up to rounding. `mixtures` says what `auto` became."""
@@ -149,13 +149,17 @@ def _without_duplicates(found: list[_Read], notes: list[str]) -> list[_Read]:
 
 def _of_latest_versions(found: list[_Read], notes: list[str]) -> list[_Read]:
     """Without the results of an own optimizer whose source has changed since: no row mixes two optimizers."""
-    latest: dict[str, str | None] = {}
+    latest: dict[tuple[str, ...], str | None] = {}
+
+    def classes(read: _Read) -> tuple[str, ...]:
+        return read.row["optim"], *(route["optim"] for route in read.config["routes"])
+
     for read in sorted(found, key=lambda read: read.row["created"]):
         if read.row["status"] in FINISHED:
-            latest[read.row["optim"]] = read.row["optimizer_source"]
+            latest[classes(read)] = read.row["optimizer_source"]
 
     def is_older(read: _Read) -> bool:
-        return read.row["status"] in FINISHED and read.row["optimizer_source"] != latest[read.row["optim"]]
+        return read.row["status"] in FINISHED and read.row["optimizer_source"] != latest[classes(read)]
 
     for optim, number in Counter(read.row["optim"] for read in found if is_older(read)).items():
         notes.append(f"{optim}: {_count(number, 'run')} of another version than the latest left out")
@@ -164,6 +168,11 @@ def _of_latest_versions(found: list[_Read], notes: list[str]) -> list[_Read]:
 
 def _rank(read: _Read) -> tuple[bool, str]:
     return read.row["status"] in FINISHED, read.row["created"]
+
+
+def arguments_of(optim_args: dict[str, Any], routes: list[dict[str, Any]]) -> dict[str, Any]:
+    """What tells two rows of one optimizer apart: its arguments, and the routes where it has some."""
+    return {**optim_args, "routes": routes} if routes else optim_args
 
 
 def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -176,7 +185,7 @@ def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, A
     row: dict[str, Any] = {
         "run_id": record.run_id,
         **{key: config[key] for key in ("task", "optim", "lr", "weight_decay", "seed")},
-        "optim_args": json.dumps(config["optim_args"], sort_keys=True),
+        "optim_args": json.dumps(arguments_of(config["optim_args"], config["routes"]), sort_keys=True),
         **{key: config[key] for key in ("holdout_fraction", "recipe")},
         "status": record.status,
         "score": record.score if usable else math.nan,

@@ -30,7 +30,7 @@ LONGEST_KEPT = 2**20
 """Bytes of such a file that are read; one of ours has some 1,000."""
 
 SET_BY_SWEEP = {
-    "task": "tasks", "optim": "optimizers", "optim_args": "optimizers[].optim_args", "lr": "lr",
+    "task": "tasks", "optim": "optimizers", "optim_args": "optimizers[].optim_args", "routes": "optimizers[].routes", "lr": "lr",
     "weight_decay": "weight_decay", "seed": "search_seeds and final_seeds", "holdout_fraction": "holdout_fraction",
     "holdout_seed": "holdout_seed", "output": "output", "own_task": "tasks",
 }  # fmt: skip
@@ -66,6 +66,8 @@ class OptimizerEntry(Config):
     """Optimizer of the registry, or `pkg.module:Class`."""
     optim_args: dict[str, Any] = Field(default_factory=dict)
     """Further keyword arguments of the optimizer; they go over the paper's constants."""
+    routes: list[dict[str, Any]] = Field(default_factory=list)
+    """Parameters for other optimizers, as in `RunConfig`; an entry that has some needs a name."""
     lr: Rates | None = None
     """Learning rates to search, in place of the sweep's."""
     weight_decay: Decays | None = None
@@ -85,12 +87,14 @@ class OptimizerEntry(Config):
     @field_validator("name")
     @classmethod
     def _default_name(cls, value: str, info: ValidationInfo) -> str:
+        if not value and info.data.get("routes"):
+            raise ValueError("an entry with routes needs a name")
         optim = info.data.get("optim", "").rpartition(":")[2]
         return value or optim + ("-matched" if info.data.get("match_step_size") else "")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        RunConfig(task="rte", optim=self.optim, optim_args=self.optim_args)  # refuses arguments the optimizer lacks
+        RunConfig(task="rte", optim=self.optim, optim_args=self.optim_args, routes=self.routes)  # refuses what is wrong
         if self.match_step_size is not None and (self.lr or self.weight_decay):
             raise ValueError("match_step_size leaves nothing to search: drop lr and weight_decay")
         return self
@@ -205,7 +209,7 @@ class SweepConfig(Config):
                                 f"{nearest(entry.match_step_size, plain)}")  # fmt: skip
             if not base_rows(entry, entries):
                 problems.append(f"{entry.name}: match_step_size needs a plain row of {entry.optim} with the same "
-                                "optim_args")  # fmt: skip
+                                "optim_args and routes")  # fmt: skip
         if problems:
             raise ValueError("optimizers: " + "; optimizers: ".join(problems))
         return entries
@@ -227,9 +231,9 @@ class SweepConfig(Config):
 
 
 def base_rows(entry: OptimizerEntry, entries: Iterable[OptimizerEntry]) -> list[OptimizerEntry]:
-    """The searched rows with the optimizer and arguments of a matched row; the first gives its hyperparameters."""
+    """The searched rows with the optimizer, arguments and routes of a matched row; the first gives its hyperparameters."""
     return [e for e in entries if e.match_step_size is None and e.optim == entry.optim
-            and e.optim_args == entry.optim_args]  # fmt: skip
+            and e.optim_args == entry.optim_args and e.routes == entry.routes]  # fmt: skip
 
 
 def sweep_path(file: str | Path) -> Path:

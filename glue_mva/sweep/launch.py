@@ -139,7 +139,7 @@ def _prepare(table: Cells, pending: dict[str, SweepRun], engine: Engine, observe
     for run in pending.values():
         for config in (run.config, table[run.task, run.row].any_config):
             configs.setdefault(("data", run.task, config.holdout_fraction, config.predict_test), config)
-            configs.setdefault(("optimizer", config.optim, repr(config.optim_args)), config)
+            configs.setdefault(("optimizer", config.optim, repr((config.optim_args, config.routes))), config)
     different = list({id(config): config for config in configs.values()}.values())
     if problems := list(dict.fromkeys(engine.prepare(different))):
         raise UsageError("; ".join(problems))

@@ -171,7 +171,7 @@ class Cell:
     def any_config(self) -> ResolvedConfig:
         """A config of this cell with other hyperparameters and seed: for what is the same in all of its final runs."""
         given = RunConfig(**self.sweep.fields_of(self.task), optim=self.entry.optim, optim_args=self.entry.optim_args,
-                          output=self.sweep.output, resume=True)  # fmt: skip
+                          routes=self.entry.routes, output=self.sweep.output, resume=True)  # fmt: skip
         return resolve(given)
 
     def _runs(self, stage: Stage, point: Hparams, seeds: range, *, holdout: bool) -> list[SweepRun]:
@@ -224,7 +224,7 @@ def gather(table: Cells, look: Callable[[list[SweepRun]], Outcomes]) -> dict[str
 def _same(run: SweepRun) -> tuple[object, ...]:
     """Equal for equal runs of one sweep; cheaper than `run_id`, which thousands of runs need only once they start."""
     config = run.config
-    return (run.task, config.optim, repr(config.optim_args), run.hparams, config.seed, config.holdout_fraction)
+    return (run.task, config.optim, repr((config.optim_args, config.routes)), run.hparams, config.seed, config.holdout_fraction)
 
 
 def final_runs(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> list[SweepRun]:

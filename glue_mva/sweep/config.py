@@ -30,8 +30,8 @@ LONGEST_KEPT = 2**20
 """Bytes of such a file that are read; one of ours has some 1,000."""
 
 SET_BY_SWEEP = {
-    "task": "tasks", "optim": "optimizers", "optim_args": "optimizers[].optim_args", "routes": "optimizers[].routes", "lr": "lr",
-    "weight_decay": "weight_decay", "seed": "search_seeds and final_seeds", "holdout_fraction": "holdout_fraction",
+    "task": "tasks", "optim": "optimizers", "optim_args": "optimizers[].optim_args",
+    "routes": "optimizers[].routes", "lr": "lr", "weight_decay": "weight_decay", "seed": "search_seeds and final_seeds", "holdout_fraction": "holdout_fraction",
     "holdout_seed": "holdout_seed", "output": "output", "own_task": "tasks",
 }  # fmt: skip
 """Field of `RunConfig` that a sweep decides itself -> the key of the sweep file that does it."""
@@ -231,7 +231,8 @@ class SweepConfig(Config):
 
 
 def base_rows(entry: OptimizerEntry, entries: Iterable[OptimizerEntry]) -> list[OptimizerEntry]:
-    """The searched rows with the optimizer, arguments and routes of a matched row; the first gives its hyperparameters."""
+    """The searched rows with the optimizer, arguments and routes of a matched row; the first gives its
+    hyperparameters."""
     return [e for e in entries if e.match_step_size is None and e.optim == entry.optim
             and e.optim_args == entry.optim_args and e.routes == entry.routes]  # fmt: skip
 

@@ -224,7 +224,8 @@ def gather(table: Cells, look: Callable[[list[SweepRun]], Outcomes]) -> dict[str
 def _same(run: SweepRun) -> tuple[object, ...]:
     """Equal for equal runs of one sweep; cheaper than `run_id`, which thousands of runs need only once they start."""
     config = run.config
-    return (run.task, config.optim, repr((config.optim_args, config.routes)), run.hparams, config.seed, config.holdout_fraction)
+    return (run.task, config.optim, repr((config.optim_args, config.routes)), run.hparams, config.seed,
+            config.holdout_fraction)  # fmt: skip
 
 
 def final_runs(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> list[SweepRun]:

@@ -10,6 +10,7 @@ from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.config.schedule import Schedule
 from glue_mva.errors import UsageError
 from glue_mva.machine import process_place
+from glue_mva.training.trackers import TRACKERS
 
 CURVES_POINTS = 50
 """Points of the curves, at most, where `logging_steps` is `auto`."""
@@ -74,7 +75,7 @@ def training_arguments(
         logging_strategy="steps",
         logging_steps=every,
         logging_nan_inf_filter=False,
-        report_to=[name for name in reporters(config) if name != "tensorboard"],
+        report_to=[name for name in reporters(config) if name not in ("tensorboard", *TRACKERS)],
         seed=config.seed,
         bf16=precision == "bf16",
         fp16=precision == "fp16",

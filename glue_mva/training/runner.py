@@ -54,6 +54,7 @@ from glue_mva.training.glue_metric import GlueMetric
 from glue_mva.training.kept import keep, restore
 from glue_mva.training.model_card import write_model_card
 from glue_mva.training.prepare import Prepared, collator, prepare
+from glue_mva.training.trackers import TRACKERS, MLflow, Wandb
 from glue_mva.training.trainer import GlueTrainer
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ class _Run:
         self.config = config
         self.asked = asked
         """Verdicts on the fast paths that were asked for so far."""
+        self.trackers: list[Wandb | MLflow] = []
         self.folder = folder
         self.work = folder / "work"
         self.evaluations = self.work / "evaluations"
@@ -172,6 +174,7 @@ class _Run:
         divergence = StopOnDivergence()
         trainer.add_callback(divergence)
         environment.begin_measuring_memory(self.prepared.device)
+        record = None
         try:
             trained = self._train(trainer, checkpoint)
             result = self._result(trainer, divergence)
@@ -184,6 +187,9 @@ class _Run:
                 with self._as_usage_error():
                     write_failure(RunRecord(status="failed", error=said, **self.known), self.folder)
             raise
+        finally:
+            for tracker in self.trackers:
+                tracker.close(ok=record is not None and record.status == "ok")
         if writes:
             self._write(record, self._predictions(record) | tested)
             shutil.rmtree(self.work, ignore_errors=True)
@@ -214,6 +220,10 @@ class _Run:
             from glue_mva.training.tensorboard import Board  # needs the package, which few have
 
             trainer.add_callback(Board(self.folder, config, self.headline))
+        if trainer.is_world_process_zero():
+            self.trackers = [TRACKERS[name](config, self.folder.name) for name in reporters(config) if name in TRACKERS]
+        for tracker in self.trackers:
+            trainer.add_callback(tracker)
         logged_name = results.logged_name(self.headline.split, self.headline.metric)
         if config.save_model or prepared.test:
             trainer.add_callback(KeepBest(logged_name, lambda: self._keep_model(trainer)))

@@ -8,9 +8,9 @@ from torch.utils.tensorboard.summary import hparams
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
-from glue_mva.config.identity import EXECUTION_FIELDS
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.record import Headline
+from glue_mva.training.trackers import hyperparameters
 
 FOLDER = "tensorboard"
 """Folder of a run that gets the events."""
@@ -36,13 +36,3 @@ class Board(TensorBoardCallback):
     ) -> None:
         self.tb_writer.file_writer.add_summary(self._end)
         super().on_train_end(args, state, control, **kwargs)
-
-
-def hyperparameters(config: ResolvedConfig) -> dict[str, bool | float | str]:
-    """Every field of a config that its result depends on; arguments of the optimizer as `optim_args.NAME`, and what is
-    neither a number nor a word as text."""
-    values = config.model_dump(exclude={*EXECUTION_FIELDS, "own_task", "optim_args"})
-    values |= {f"optim_args.{name}": value for name, value in config.optim_args.items()}
-    return {
-        name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in values.items()
-    }

@@ -357,6 +357,49 @@ def test_two_processes_make_one_record_with_the_recipes_batch(glue, tiny_models,
     assert one.score == pytest.approx(two.score)
 
 
+@pytest.mark.parametrize("status", ["ok", "diverged"])
+def test_mlflow_gets_a_run_for_each(status, glue, tiny_models, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path / 'store'}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "glue")
+    values = {"report_to": "mlflow", "logging_steps": 1, "lr": 1e-3 if status == "ok" else 1e30}
+    made = [run(config_of("rte", glue, tiny_models["bert"], tmp_path, seed=seed, **values)) for seed in (1, 2)]
+    client = mlflow.tracking.MlflowClient(f"file:{tmp_path / 'store'}")
+    found = client.search_runs([client.get_experiment_by_name("glue").experiment_id])
+    shown = {entry.info.run_name: entry for entry in found}
+    assert shown.keys() == {record.run_id for record in made} and {record.status for record in made} == {status}
+    for record in made:
+        entry = shown[record.run_id]
+        assert entry.info.status == ("FINISHED" if status == "ok" else "FAILED")
+        assert entry.data.params["optim"] == "lamadam" and entry.data.params["seed"] == str(record.config.seed)
+        losses = [point.value for point in client.get_metric_history(entry.info.run_id, "loss")]
+        assert status == "diverged" or losses == pytest.approx(record.curves["loss"])
+
+
+def test_wandb_gets_a_run_for_each(glue, tiny_models, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.sdk.internal.datastore import DataStore
+
+    for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    made = [run(config_of("rte", glue, tiny_models["bert"], tmp_path, seed=seed, report_to="wandb")) for seed in (1, 2)]
+    shown = {}
+    for path in sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb")):
+        store, records = DataStore(), []
+        store.open_for_scan(str(path))
+        while (data := store.scan_data()) is not None:
+            records.append(Record.FromString(data))
+        name = next(entry.run.display_name for entry in records if entry.run.display_name)
+        settings = [item for entry in records for item in (*entry.run.config.update, *entry.config.update)]
+        shown[name] = {item.key: json.loads(item.value_json) for item in settings}
+        assert any(item.key == "eval/validation_accuracy" or list(item.nested_key) == ["eval/validation_accuracy"]
+                   for entry in records for item in entry.history.item)  # fmt: skip
+    assert shown.keys() == {record.run_id for record in made}
+    for record in made:
+        assert shown[record.run_id]["optim"] == "lamadam" and shown[record.run_id]["seed"] == record.config.seed
+
+
 def test_tensorboard_gets_the_curves_and_the_hyperparameters(glue, tiny_models, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData

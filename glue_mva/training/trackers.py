@@ -1,0 +1,70 @@
+"""What a run tells wandb and MLflow: a run of its own there, with its curves and its config as the hyperparameters."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers.integrations import MLflowCallback, WandbCallback
+
+from glue_mva.config.identity import EXECUTION_FIELDS
+from glue_mva.config.resolve import ResolvedConfig
+
+
+def hyperparameters(config: ResolvedConfig) -> dict[str, bool | float | str]:
+    """Every field of a config that its result depends on; arguments of the optimizer as `optim_args.NAME`, and what is
+    neither a number nor a word as text."""
+    values = config.model_dump(exclude={*EXECUTION_FIELDS, "own_task", "optim_args"})
+    values |= {f"optim_args.{name}": value for name, value in config.optim_args.items()}
+    return {
+        name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in values.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What transformers' callbacks show of the Trainer's arguments, which know neither the optimizer nor the schedule
+    that a run really has: here, the run's own config."""
+
+    config: ResolvedConfig
+    run_name: str
+    output_dir: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(hyperparameters(self.config))
+
+
+class Wandb(WandbCallback):
+    """transformers' callback, for one of several runs that a process may make."""
+
+    def __init__(self, config: ResolvedConfig, name: str) -> None:
+        super().__init__()
+        self._shown = _Shown(config, name)
+
+    def setup(self, args: Any, state: Any, model: Any, **kwargs: Any) -> None:
+        super().setup(self._shown, state, model, **kwargs)
+
+    def close(self, *, ok: bool) -> None:
+        """End the run there; without, the next one of this process would go on with it."""
+        if self._initialized and self._wandb.run is not None:
+            self._wandb.finish(exit_code=0 if ok else 1)
+
+
+class MLflow(MLflowCallback):
+    """transformers' callback, for one of several runs that a process may make."""
+
+    def __init__(self, config: ResolvedConfig, name: str) -> None:
+        super().__init__()
+        self._shown = _Shown(config, name)
+
+    def setup(self, args: Any, state: Any, model: Any) -> None:
+        super().setup(self._shown, state, model)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Not yet: `close` knows how the run ended."""
+
+    def close(self, *, ok: bool) -> None:
+        """End the run there."""
+        if self._auto_end_run and self._ml_flow.active_run() is not None:
+            self._ml_flow.end_run("FINISHED" if ok else "FAILED")
+
+
+TRACKERS: dict[str, type[Wandb] | type[MLflow]] = {"wandb": Wandb, "mlflow": MLflow}

@@ -31,7 +31,8 @@ LONGEST_KEPT = 2**20
 
 SET_BY_SWEEP = {
     "task": "tasks", "optim": "optimizers", "optim_args": "optimizers[].optim_args",
-    "routes": "optimizers[].routes", "lr": "lr", "weight_decay": "weight_decay", "seed": "search_seeds and final_seeds", "holdout_fraction": "holdout_fraction",
+    "routes": "optimizers[].routes", "lr": "lr", "weight_decay": "weight_decay",
+    "seed": "search_seeds and final_seeds", "holdout_fraction": "holdout_fraction",
     "holdout_seed": "holdout_seed", "output": "output", "own_task": "tasks",
 }  # fmt: skip
 """Field of `RunConfig` that a sweep decides itself -> the key of the sweep file that does it."""

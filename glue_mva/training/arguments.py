@@ -5,10 +5,11 @@ from typing import Any
 
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.config.schedule import Schedule
-from glue_mva.errors import UsageError
+from glue_mva.errors import UsageError, nearest
 from glue_mva.machine import process_place
 from glue_mva.training.trackers import TRACKERS
 
@@ -48,7 +49,10 @@ def reporters(config: ResolvedConfig) -> list[str]:
     wanted = [name.strip() for name in config.report_to.split(",") if name.strip() not in ("", "none")]
     available = get_available_reporting_integrations()
     if missing := [name for name in wanted if name not in available]:
-        raise UsageError(f"report_to {missing[0]!r} is not installed; there is {', '.join(available) or 'none'}")
+        name = missing[0]
+        if name in INTEGRATION_TO_CALLBACK:
+            raise UsageError(f"report_to {name!r} is not installed: pip install {name}")
+        raise UsageError(f"unknown report_to {name!r}{nearest(name, INTEGRATION_TO_CALLBACK)}")
     return wanted
 
 

@@ -33,38 +33,49 @@ class _Shown:
 
 
 class Wandb(WandbCallback):
-    """transformers' callback, for one of several runs that a process may make."""
+    """transformers' callback, for one of several runs that a process may make. Needs the package wandb."""
 
     def __init__(self, config: ResolvedConfig, name: str) -> None:
         super().__init__()
-        self._shown = _Shown(config, name)
+        self._shown, self._began = _Shown(config, name), False
 
     def setup(self, args: Any, state: Any, model: Any, **kwargs: Any) -> None:
+        import wandb
+
+        self._began = wandb.run is None
         super().setup(self._shown, state, model, **kwargs)
 
     def close(self, *, ok: bool) -> None:
-        """End the run there; without, the next one of this process would go on with it."""
-        if self._initialized and self._wandb.run is not None:
-            self._wandb.finish(exit_code=0 if ok else 1)
+        """End the run there; without, the next one of this process would go on with it. One that was there before stays
+        open."""
+        import wandb
+
+        if self._began and wandb.run is not None:
+            wandb.finish(exit_code=0 if ok else 1)
 
 
 class MLflow(MLflowCallback):
-    """transformers' callback, for one of several runs that a process may make."""
+    """transformers' callback, for one of several runs that a process may make. Needs the package mlflow."""
 
     def __init__(self, config: ResolvedConfig, name: str) -> None:
         super().__init__()
-        self._shown = _Shown(config, name)
+        self._shown, self._began = _Shown(config, name), False
 
     def setup(self, args: Any, state: Any, model: Any) -> None:
+        import mlflow
+
+        self._began = mlflow.active_run() is None
         super().setup(self._shown, state, model)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Not yet: `close` knows how the run ended."""
 
     def close(self, *, ok: bool) -> None:
-        """End the run there."""
-        if self._auto_end_run and self._ml_flow.active_run() is not None:
-            self._ml_flow.end_run("FINISHED" if ok else "FAILED")
+        """End the run there. One that was there before stays open."""
+        import mlflow
+
+        if self._began and mlflow.active_run() is not None:
+            mlflow.end_run("FINISHED" if ok else "FAILED")
 
 
 TRACKERS: dict[str, type[Wandb] | type[MLflow]] = {"wandb": Wandb, "mlflow": MLflow}

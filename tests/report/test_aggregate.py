@@ -6,7 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from glue_mva.config.identity import optimizer_source
 from glue_mva.errors import UsageError
+from glue_mva.record import read_record
 from glue_mva.report.aggregate import Study, cell_table, missing_reason, run_table, study
 from glue_mva.report.load import check_comparable, load_runs
 from glue_mva.report.results import results
@@ -36,7 +38,7 @@ def run_sweep(sweep: SweepConfig, folder: Path, *, rounds: int = 3) -> None:
             if c.seed < 1000 and sweep.protocol != "grid":
                 score += c.seed / 10 - 2
             record = make_record(c.task, c.optim, score=score, lr=c.lr, weight_decay=c.weight_decay, seed=c.seed,
-                                 optim_args=c.optim_args, holdout_fraction=c.holdout_fraction)  # fmt: skip
+                                 optim_args=c.optim_args, routes=c.routes, holdout_fraction=c.holdout_fraction)  # fmt: skip
             write_run(folder, record)
             outcomes[run.run_id] = Outcome.of(record)
 
@@ -84,6 +86,23 @@ def test_a_matched_row_gets_its_own_runs(tmp_path: Path) -> None:
     assert made.chosen["rte", "adam-eta'"].lr == pytest.approx(1.2e-5)  # the factory's step sizes are 0.12 and 0.2 x lr
     assert [row.label for row in made.rows] == ["Adam", "MAdam", "Adam-η\N{PRIME}"]
     assert len(made.scores("rte", "adam-eta'")) == 4
+
+
+def test_a_row_with_routes_is_one_of_its_own(tmp_path: Path) -> None:
+    """With the sweep's file by its name; without, by what it is. Its class is another version of nothing."""
+    routed = {"name": "inside", "optim": "adam", "routes": [{"match": "layer", "optim": "tests.optim.test_rivals:Own"}]}
+    sweep = sweep_of(optimizers=["adam", routed])
+    run_sweep(sweep, tmp_path)
+    for record in [read_record(path) for path in tmp_path.glob("*/record.json")]:
+        write_run(tmp_path, record.model_copy(update={"optimizer_source": optimizer_source(record.config)}))
+    runs = load_runs([tmp_path])
+    check_comparable(runs)
+    made = study(runs, sweep)
+    assert [row.label for row in made.rows] == ["Adam", "inside"] and not made.runs.notes
+    assert [len(made.final("rte", row)) for row in ("adam", "inside")] == [4, 4]
+    assert not set(made.final("rte", "adam")["run_id"]) & set(made.final("rte", "inside")["run_id"])
+    plain, other = study(runs).rows
+    assert plain.name == "adam" and other.name.startswith('adam (routes=[{"match": "layer"')
 
 
 def test_records_are_found_where_the_models_folder_is_not(tmp_path: Path) -> None:

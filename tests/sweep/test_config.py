@@ -8,6 +8,7 @@ from glue_mva.errors import UsageError
 from glue_mva.sweep import SweepConfig, expand, load_sweep, sweep_path
 from glue_mva.sweep.config import CONFIGS
 
+ROUTES = [{"match": "embed", "optim": "sgd"}]
 PLAIN = {"tasks": ["rte"], "optimizers": ["adam", "madam"]}
 
 
@@ -38,6 +39,13 @@ def test_three_mistakes_are_listed_at_once():
         ({"optimizers": ["adam", {"optim": "adam", "match_step_size": "mdam"}]}, "no row 'mdam' to match"),
         ({"optimizers": ["madam", {"optim": "adam", "match_step_size": "madam"}]}, "needs a plain row of adam"),
         ({"optimizers": ["adam", {"optim": "adam", "match_step_size": "adam", "lr": [1e-4]}]}, "nothing to search"),
+        ({"optimizers": ["adam", {"optim": "adam", "routes": ROUTES}]}, "an entry with routes needs a name"),
+        ({"optimizers": [{"name": "x", "optim": "adam", "routes": [{"match": "(", "optim": "sgd"}]}]},
+         "optimizers: x: routes, number 1: match '(' is no regular expression"),
+        ({"optimizers": ["madam", {"name": "x", "optim": "madam", "routes": ROUTES},
+                         {"name": "y", "optim": "adam", "routes": ROUTES, "match_step_size": "x"}]},
+         "needs a plain row of adam with the same optim_args and routes"),
+        ({"run": {"routes": ROUTES}}, "run.routes: a sweep sets it through optimizers[].routes"),
     ],
 )
 def test_mistakes_are_refused_with_the_key(changes: dict, said: str):
@@ -51,6 +59,13 @@ def test_repeated_values_make_no_repeated_runs():
     runs = expand(sweep)
     assert len(runs) == 2
     assert len({run.run_id for run in runs}) == 2
+
+
+def test_a_row_with_routes_shares_no_run_with_the_plain_one():
+    entries = ["adam", {"name": "routed", "optim": "adam", "routes": ROUTES}]
+    runs = expand(SweepConfig(tasks=["rte"], optimizers=entries, lr=[1e-5, 2e-5], weight_decay=0.1))
+    assert [(run.row, bool(run.config.routes)) for run in runs] == 2 * [("adam", False)] + 2 * [("routed", True)]
+    assert len({run.run_id for run in runs}) == 4
 
 
 def test_rows_that_overlap_share_their_runs():

@@ -44,20 +44,22 @@ def stepped(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 1) 
 
 GROUPS = {"lr": 0.1, "layer_decay": 1.0, "weight_decay": 0.5}
 SGD = "torch.optim:SGD"
+COUPLED = {"optim": SGD, "optim_args": {"momentum": 0.9}}
+"""With momentum, decay in the gradient is not decoupled, so that the trainer decays; the first step is the same."""
 
 
 def test_every_parameter_is_stepped_once_by_the_first_route_that_fits() -> None:
-    """SGD by hand: theta (1 - lr * decay) - lr * 0.5. The bias fits both routes and goes with the first; the first
+    """The first step of SGD by hand: theta (1 - lr * decay) - lr * 0.5. The bias fits both routes and goes with the first; the first
     route has a rate of its own, the second a decay of its own, and the row has neither route's."""
     model = Net()
-    routes = [{"match": r"bias$", "optim": SGD, "lr": 0.2}, {"match": r"\.layer\.", "optim": SGD, "weight_decay": 0.0}]
+    routes = [{"match": r"bias$", "lr": 0.2} | COUPLED, {"match": r"\.layer\.", "weight_decay": 0.0} | COUPLED]
     maker = OptimizerMaker(SGD, {}, routes)
     names = [name for name, _ in model.named_parameters()]
     optimizer = maker.build(model, **GROUPS, decayed=set(names))
     assert isinstance(optimizer, RoutedOptimizer)
     assert sorted(name for part in maker.parts for name, _ in part.named) == sorted(names)
-    assert maker.settle_decay(optimizer) == "trainer"
-    assert [part.decayed_by for part in maker.parts] == ["trainer", "trainer", None]
+    assert maker.settle_decay(optimizer) == "class"
+    assert [part.decayed_by for part in maker.parts] == ["class", "trainer", None]
     assert optimizer.param_groups[0]["lr"] == 0.1  # the rate that a Trainer logs is the row's
     for name, after in stepped(model, optimizer).items():
         expected = 2 * 0.9 - 0.1 if "bias" in name else 2 - 0.05 if "layer" in name else 2 * 0.95 - 0.05
@@ -79,7 +81,7 @@ def test_the_step_size_is_the_mean_change_without_decay() -> None:
     """Of all parameters, whoever steps them and whoever decays: 6 embeddings change by 0.1 * 0.5, 14 others by Adam's
     first step, 0.1."""
     model = Net()
-    maker = OptimizerMaker("adam", {"eps": 1e-12}, [{"match": "embed", "optim": SGD}])
+    maker = OptimizerMaker("adam", {"eps": 1e-12}, [{"match": "embed"} | COUPLED])
     optimizer = maker.build(model, **GROUPS, decayed={name for name, _ in model.named_parameters()})
     assert maker.settle_decay(optimizer) == "class" and maker.parts[1].decayed_by == "trainer"
     probe = StepProbe(optimizer, lambda: True)

@@ -37,8 +37,9 @@ def run_sweep(sweep: SweepConfig, folder: Path, *, rounds: int = 3) -> None:
             score = search_score(c.optim, lr, run.hparams.weight_decay)
             if c.seed < 1000 and sweep.protocol != "grid":
                 score += c.seed / 10 - 2
-            record = make_record(c.task, c.optim, score=score, lr=c.lr, weight_decay=c.weight_decay, seed=c.seed, routes=c.routes,
-                                 optim_args=c.optim_args, holdout_fraction=c.holdout_fraction)  # fmt: skip
+            record = make_record(c.task, c.optim, score=score, lr=c.lr, weight_decay=c.weight_decay, seed=c.seed,
+                                 optim_args=c.optim_args, routes=c.routes,
+                                 holdout_fraction=c.holdout_fraction)  # fmt: skip
             write_run(folder, record)
             outcomes[run.run_id] = Outcome.of(record)
 

@@ -39,13 +39,15 @@ def test_three_mistakes_are_listed_at_once():
         ({"optimizers": ["adam", {"optim": "adam", "match_step_size": "mdam"}]}, "no row 'mdam' to match"),
         ({"optimizers": ["madam", {"optim": "adam", "match_step_size": "madam"}]}, "needs a plain row of adam"),
         ({"optimizers": ["adam", {"optim": "adam", "match_step_size": "adam", "lr": [1e-4]}]}, "nothing to search"),
-        # fmt: off
         ({"optimizers": ["adam", {"optim": "adam", "routes": ROUTES}]}, "an entry with routes needs a name"),
-        ({"optimizers": [{"name": "x", "optim": "adam", "routes": [{"match": "(", "optim": "sgd"}]}]},
-         "optimizers: x: routes, number 1: match '(' is no regular expression"),
-        ({"optimizers": ["adam", {"name": "y", "optim": "adam", "routes": ROUTES, "match_step_size": "adam"}]},
-         "needs a plain row of adam with the same optim_args and routes"),
-        # fmt: on
+        (
+            {"optimizers": [{"name": "x", "optim": "adam", "routes": [{"match": "(", "optim": "sgd"}]}]},
+            "optimizers: x: routes, number 1: match '(' is no regular expression",
+        ),
+        (
+            {"optimizers": ["adam", {"name": "y", "optim": "adam", "routes": ROUTES, "match_step_size": "adam"}]},
+            "needs a plain row of adam with the same optim_args and routes",
+        ),
         ({"run": {"routes": ROUTES}}, "run.routes: a sweep sets it through optimizers[].routes"),
     ],
 )

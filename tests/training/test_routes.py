@@ -49,8 +49,8 @@ COUPLED = {"optim": SGD, "optim_args": {"momentum": 0.9}}
 
 
 def test_every_parameter_is_stepped_once_by_the_first_route_that_fits() -> None:
-    """The first step of SGD by hand: theta (1 - lr * decay) - lr * 0.5. The bias fits both routes and goes with the first; the first
-    route has a rate of its own, the second a decay of its own, and the row has neither route's."""
+    """The first step of SGD by hand: theta (1 - lr * decay) - lr * 0.5. The bias fits both routes and goes with the
+    first, which has a rate of its own; the second has a decay of its own, and the row has neither route's."""
     model = Net()
     routes = [{"match": r"bias$", "lr": 0.2} | COUPLED, {"match": r"\.layer\.", "weight_decay": 0.0} | COUPLED]
     maker = OptimizerMaker(SGD, {}, routes)

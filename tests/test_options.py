@@ -51,9 +51,9 @@ def test_every_field_is_an_option_with_its_docstring(command: str) -> None:
     fields = {n: RunConfig.model_fields[n] for n in (RunConfig.model_fields if command == "run" else RUN_FIELDS)}
     fields |= {} if command == "run" else SweepConfig.model_fields
     shown = CliRunner().invoke(app, [command, "--help"], terminal_width=4000).output
-    assert "--optim-args" not in shown and "--own-task" not in shown
+    assert "--optim-args" not in shown and "--own-task" not in shown and "--routes" not in shown
     for name, info in fields.items():
-        if name not in ("optim_args", "run", "own_task", "own_tasks"):
+        if name not in ("optim_args", "routes", "run", "own_task", "own_tasks"):
             assert f"--{name.replace('_', '-')}" in shown
-        if name not in ("optim_args", "run", "own_task", "own_tasks", "tasks", "optimizers"):
+        if name not in ("optim_args", "routes", "run", "own_task", "own_tasks", "tasks", "optimizers"):
             assert " ".join((info.description or "").split()) in " ".join(shown.split())

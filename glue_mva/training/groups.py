@@ -120,8 +120,10 @@ class OptimizerMaker:
             maker = OptimizerMaker(route.optim, route.optim_args)
             taken = [item for item in left if re.search(route.match, item[0])]
             if not taken:
-                raise UsageError(f"routes: {route.match!r} is in the name of no parameter that is left; there are "
-                                 + ", ".join(name for name, _ in left[:: max(1, len(left) // 6)]))  # fmt: skip
+                names = [name for name, _ in left]
+                some = dict.fromkeys([*names[:: len(names) // 5 + 1], *names[-1:]])
+                raise UsageError(f"routes: {route.match!r} is in the name of no parameter that is left; some of these: "
+                                 + ", ".join(some))  # fmt: skip
             left = [item for item in left if not re.search(route.match, item[0])]
             own = {"lr": route.lr, "weight_decay": route.weight_decay}
             own = of_groups | {key: value for key, value in own.items() if value is not None}

@@ -61,7 +61,7 @@ def deberta_of_the_hub(tiny_models, tmp_path_factory) -> str:
     for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"):
         (folder / name).unlink(missing_ok=True)
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "DebertaV2Tokenizer"}))
-    trainer.train(sentence_iterator=sentences(), model_prefix=str(folder / "spm"), vocab_size=500, pad_id=0, bos_id=1,
+    trainer.train(sentence_iterator=sentences(), model_prefix=str(folder / "spm"), vocab_size=200, pad_id=0, bos_id=1,
                   eos_id=2, unk_id=3, pad_piece="[PAD]", bos_piece="[CLS]", eos_piece="[SEP]", unk_piece="[UNK]",
                   minloglevel=2)  # fmt: skip
     return model

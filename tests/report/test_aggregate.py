@@ -102,7 +102,7 @@ def test_a_row_with_routes_is_one_of_its_own(tmp_path: Path) -> None:
     assert [row.label for row in made.rows] == ["Adam", "inside"] and not made.runs.notes
     assert [len(made.final("rte", row)) for row in ("adam", "inside")] == [4, 4]
     assert not set(made.final("rte", "adam")["run_id"]) & set(made.final("rte", "inside")["run_id"])
-    plain, other = study(runs).rows
+    plain, other = study(runs, None).rows
     assert plain.name == "adam" and other.name.startswith('adam (routes=[{"match": "layer"')
 
 

@@ -1,5 +1,6 @@
 """Parameters for several optimizers: each is stepped by one, as by hand, and what fits nothing is refused."""
 
+import copy
 import json
 import re
 
@@ -107,7 +108,7 @@ def test_a_registry_name_in_a_route_means_what_it_means_in_a_row() -> None:
     stepped(model, optimizer, 2)
     other, resumed = built()
     other.load_state_dict(model.state_dict())
-    resumed.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     after = stepped(other, resumed)
     for name, expected in stepped(model, optimizer).items():
         assert torch.equal(after[name], expected), name
@@ -116,7 +117,7 @@ def test_a_registry_name_in_a_route_means_what_it_means_in_a_row() -> None:
 @pytest.mark.parametrize(
     ("routes", "words"),
     [
-        ([{"match": "nothing", "optim": "sgd"}], r"'nothing' is in the name of no parameter that is left; there are "
+        ([{"match": "nothing", "optim": "sgd"}], r"'nothing' is in the name of no parameter .* some of these: "
                                                  r"\w+\.embeddings\.word_embeddings\.weight, .*classifier"),
         ([{"match": "bias", "optim": "sgd"}, {"match": "bias$", "optim": "sgd"}], "'bias\\$' is in the name of no"),
         ([{"match": ".", "optim": "sgd"}], "leave no parameter to LaMAdam"),

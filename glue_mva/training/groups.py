@@ -176,8 +176,8 @@ class OptimizerMaker:
                              f"{kind_and_line(error)}") from error  # fmt: skip
 
     def settle_decay(self, optimizer: Optimizer) -> Rule | None:
-        """See to it that the weight decay of the optimizer that `build` made last is decoupled in all its parts; returns
-        who decays what no route takes."""
+        """See to it that the weight decay of the optimizer that `build` made last is decoupled, in all its parts;
+        returns who decays what no route takes."""
         for part, rule in zip(self.parts, self.decay_rules(), strict=True):
             part.decayed_by, maker = rule, part.maker
             if rule == "trainer":

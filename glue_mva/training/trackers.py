@@ -1,5 +1,7 @@
 """What a run tells wandb and MLflow: a run of its own there, with its curves and its config as the hyperparameters."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +9,7 @@ from transformers.integrations import MLflowCallback, WandbCallback
 
 from glue_mva.config.identity import EXECUTION_FIELDS
 from glue_mva.config.resolve import ResolvedConfig
+from glue_mva.errors import UsageError, kind_and_line
 
 
 def hyperparameters(config: ResolvedConfig) -> dict[str, bool | float | str]:
@@ -32,6 +35,14 @@ class _Shown:
         return dict(hyperparameters(self.config))
 
 
+@contextlib.contextmanager
+def _beginning(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # nobody is logged in, no such server, ...
+        raise UsageError(f"report_to {name}: it could not begin a run: {kind_and_line(error)}") from error
+
+
 class Wandb(WandbCallback):
     """transformers' callback, for one of several runs that a process may make. Needs the package wandb."""
 
@@ -43,7 +54,8 @@ class Wandb(WandbCallback):
         import wandb
 
         self._began = wandb.run is None
-        super().setup(self._shown, state, model, **kwargs)
+        with _beginning("wandb"):
+            super().setup(self._shown, state, model, **kwargs)
 
     def close(self, *, ok: bool) -> None:
         """End the run there; without, the next one of this process would go on with it. One that was there before stays
@@ -64,8 +76,9 @@ class MLflow(MLflowCallback):
     def setup(self, args: Any, state: Any, model: Any) -> None:
         import mlflow
 
-        self._began = mlflow.active_run() is None
-        super().setup(self._shown, state, model)
+        with _beginning("mlflow"):
+            self._began = mlflow.active_run() is None
+            super().setup(self._shown, state, model)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Not yet: `close` knows how the run ended."""

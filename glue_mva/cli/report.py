@@ -46,6 +46,7 @@ def report(
     from glue_mva.report.build import build_report
     from glue_mva.report.results import results
     from glue_mva.report.tables import table3_markdown
+    from glue_mva.report.verdicts import decided_first
 
     given = overrides(assignments, sweep_fields, run_fields)
     found = results(*runs, sweep=_changed(runs, sweep, given) if given else sweep, where=where or [], seeds=seeds,
@@ -54,7 +55,7 @@ def report(
     target = out if out is not None else Path("reports") / runs[0].resolve().name
     build_report(found, target, commands=[shlex.join(["glue-mva", *sys.argv[1:]])])
     print(table3_markdown(found.table))
-    for pair in found.pairs:
+    for pair in decided_first(found.pairs):
         print(pair.sentence)
     for note in found.notes:
         print(f"note: {note}")

@@ -22,7 +22,7 @@ a { color: var(--link); }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: .4rem 0; font-size: .9rem; }
 nav + h2 { margin-top: 1rem; }
 .scroll { display: block; overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: separate; border-spacing: 0; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { background: var(--soft); text-align: left; vertical-align: bottom; white-space: normal; overflow-wrap: normal;
      cursor: pointer; user-select: none; }
@@ -35,9 +35,9 @@ th:first-child { background: var(--soft); }
 pre { overflow-x: auto; padding: .8rem; background: var(--soft); } code { font-size: .875rem; }
 @media print {
   :root { color-scheme: light; --text: #000; --back: #fff; --line: #bbb; --soft: #eee; --link: #000; }
-  body { max-width: none; padding: 0; font-size: 9pt; } nav { display: none; } a { text-decoration: none; }
+  html { font-size: 9pt; } body { max-width: none; padding: 0; } nav { display: none; } a { text-decoration: none; }
   h2, h3 { break-after: avoid; } tr, .scroll img { break-inside: avoid; } thead { display: table-header-group; }
-  .scroll { overflow: visible; } .scroll img { min-width: 0; }
+  .scroll { overflow: visible; } .scroll img { min-width: 0; max-height: 24cm; object-fit: contain; }
   table { font-size: 6.5pt; } th, td { padding: .15rem .25rem; }
   th:first-child, td:first-child { position: static; }
 }

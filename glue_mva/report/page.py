@@ -12,7 +12,7 @@ from glue_mva.report.results import Results
 from glue_mva.report.selection import selection_markdown
 from glue_mva.report.speed import speed_markdown
 from glue_mva.report.tables import table3_markdown
-from glue_mva.report.verdicts import lead
+from glue_mva.report.verdicts import decided_first, lead
 from glue_mva.tasks import TASKS
 from glue_mva.text import (
     clean,
@@ -128,7 +128,7 @@ def _figure(page: Page, name: str) -> str:
 
 def _verdicts(page: Page) -> str:
     lines = []
-    for pair in page.found.pairs:
+    for pair in decided_first(page.found.pairs):
         rest = pair.sentence.removeprefix(lead(pair))
         lines.append(f"- **{markdown(lead(pair))}**{markdown('x' + rest)[1:]}\n")
     if not lines:

@@ -94,7 +94,7 @@ def add_legend(fig: "Figure", entries: Sequence[tuple[str, Look]], *, lines: boo
 def scores_figure(made: Study, *, with_paper: bool = False) -> "Figure":
     """Every final seed's score, one panel per task, one line per row; a tick is the median."""
     look = looks(made.rows)
-    names = [figure_text(row.label, NAME_WIDTH, 2) for row in made.rows]
+    names = [figure_text(row.label, NAME_WIDTH) for row in made.rows]
     lines = len(names) * max(1.5, 1.2 + max(name.count("\n") for name in names))
     columns = balanced(len(made.tasks), 4 if max(len(name) for name in names) < 15 else 3)
     with figure_style():

@@ -27,11 +27,12 @@ def standard_error(scores: ArrayLike) -> float:
 
 
 def mean_interval(scores: ArrayLike) -> tuple[float, float]:
-    """Student's t interval of the mean of scores (n,), n - 1 degrees of freedom; NaN for fewer than two."""
-    values = np.asarray(scores, dtype=float)
+    """Student's t interval of the mean of scores (n,), n - 1 degrees of freedom; NaN for fewer than two, and where
+    all are equal: their spread is then not known, not 0."""
+    values = np.round(np.asarray(scores, dtype=float), 8)
     error = standard_error(values)
     if not error > 0:
-        return (math.nan, math.nan) if math.isnan(error) else (float(values[0]), float(values[0]))
+        return math.nan, math.nan
     low, high = sps.t.interval(LEVEL, len(values) - 1, loc=values.mean(), scale=error)
     return float(low), float(high)
 
@@ -43,14 +44,13 @@ def percentile_interval(draws: ArrayLike) -> tuple[float, float]:
 
 
 def difference_interval(a: ArrayLike, b: ArrayLike, *, paired: bool) -> tuple[float, float]:
-    """t interval of mean(a) - mean(b): of the differences where paired, else Welch's; NaN for fewer than two each."""
-    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    """t interval of mean(a) - mean(b): of the differences where paired, else Welch's; NaN for fewer than two each,
+    and where no score differs from another."""
+    x, y = np.round(np.asarray(a, dtype=float), 8), np.round(np.asarray(b, dtype=float), 8)
     if paired:
         return mean_interval(x - y)
-    if min(len(x), len(y)) < 2:
+    if min(len(x), len(y)) < 2 or (x.std() == 0 and y.std() == 0):
         return math.nan, math.nan
-    if x.std() == 0 and y.std() == 0:
-        return float(x.mean() - y.mean()), float(x.mean() - y.mean())
     interval = sps.ttest_ind(x, y, equal_var=False).confidence_interval(LEVEL)
     return float(interval.low), float(interval.high)
 

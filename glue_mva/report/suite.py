@@ -84,7 +84,8 @@ def bootstrap_error(statistic: Callable[..., Floats], *suites: Suite) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean over tasks of mean(a) - mean(b), with its t interval over seeds; NaN where a task has one seed only."""
+    """Mean over tasks of mean(a) - mean(b), with its t interval over seeds; NaN where a task has one seed only, and
+    where the difference is the same on every seed: its spread is then not known, not 0."""
 
     value: float
     error: float
@@ -96,8 +97,8 @@ class Difference:
 
     @property
     def interval(self) -> tuple[float, float]:
-        if math.isnan(self.error) or self.error == 0:
-            return self.value + self.error, self.value + self.error
+        if not self.error > 0:
+            return math.nan, math.nan
         half = self.error * float(sps.t.ppf((1 + LEVEL) / 2, self.freedom))
         return self.value - half, self.value + half
 
@@ -128,7 +129,7 @@ def difference(a: Suite, b: Suite, paired: Sequence[bool]) -> Difference:
 def _spread(values: Floats) -> tuple[float, float]:
     """Variance of the mean, and its degrees of freedom."""
     n = len(values)
-    return (values.var(ddof=1) / n, n - 1) if n > 1 else (math.nan, math.nan)
+    return (np.round(values, 8).var(ddof=1) / n, n - 1) if n > 1 else (math.nan, math.nan)
 
 
 def permutation_p(a: Suite, b: Suite, paired: Sequence[bool]) -> float:

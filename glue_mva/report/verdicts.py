@@ -1,10 +1,11 @@
 """What may be said about two optimizers: sentences that say no more than the numbers of `comparisons` do."""
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from glue_mva.report import MARGIN as MARGIN
-from glue_mva.report import stats
+from glue_mva.report import stats, suite
 from glue_mva.report.aggregate import Row
 from glue_mva.tasks import TASKS
 from glue_mva.text import count, interval, number, p_equals, p_value, signed
@@ -40,6 +41,11 @@ _LEADS = {
 }
 
 
+def decided_first(pairs: Iterable["Pair"]) -> "list[Pair]":
+    """Pairs in the order in which their verdicts are listed above, else as they were."""
+    return sorted(pairs, key=lambda pair: list(_LEADS).index(pair.verdict))
+
+
 def lead(pair: "Pair") -> str:
     """The verdict in words."""
     return _LEADS[pair.verdict].format(a=pair.a.label, b=pair.b.label)
@@ -55,25 +61,24 @@ def sentence(pair: "Pair", margin: float, tests: int) -> str:
     missing = len(pair.tasks) - len(done)
     if pair.difference is None:
         return f"{lead(pair)}."
-    low, high = pair.difference.interval
     over = f"on average over {len(done)} tasks" if len(done) > 1 else f"on {TASKS[done[0].task].title}"
     text = f"{lead(pair)}: {signed(pair.difference.value)} points {over}"
-    if math.isnan(low):
-        text += ", and with one seed there is nothing to test"
+    adjusted = f" after Holm over {tests} pairs" if tests > 1 else ""
+    if math.isnan(pair.difference.error):
+        fewest = suite.fewest_seeds(len(done), paired=all(c.paired for c in done))
+        text += f", and with one seed there is nothing to test; {fewest} seeds each are the fewest that could show it"
+    elif pair.difference.error == 0:
+        text += f" on every seed, so its spread is not known ({p_equals(pair.p_holm)}{adjusted})"
     else:
-        adjusted = f" after Holm over {tests} pairs" if tests > 1 else ""
+        low, high = pair.difference.interval
         text += f" (95 % interval {interval(low, high)}; {p_equals(pair.p_holm)}{adjusted})"
-    text += _reason(pair, margin, low, high)
+        text += _reason(pair, margin, low, high)
     if missing:
         text += f"; {missing} of {len(pair.tasks)} tasks were not compared"
     return text + "."
 
 
 def _reason(pair: "Pair", margin: float, low: float, high: float) -> str:
-    if math.isnan(low):
-        return ""
-    if pair.difference is not None and pair.difference.error == 0:
-        return "; the difference is the same on every seed, so its spread is not known"
     if pair.verdict == "practically equal":
         shown = " though it leaves out 0" if not low <= 0 <= high else ""
         return f"; the whole interval lies within {margin:g} points{',' if shown else ''}{shown}"

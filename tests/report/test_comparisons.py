@@ -50,12 +50,14 @@ def test_other_seeds_are_compared_unpaired(tmp_path: Path) -> None:
 
 
 def test_pairing_is_by_seed_not_by_order(tmp_path: Path) -> None:
-    """Adam's records are written in another order; every seed is 1 lower than its partner."""
+    """Adam's records are written in another order; every seed is about 1 lower than its partner."""
     for seed, score in ((1, 95.0), (2, 90.0), (3, 93.0), (4, 91.0)):
         write_run(tmp_path, make_record("sst2", "madam", score=score, seed=seed, created=f"2026-01-0{seed}"))
-        write_run(tmp_path, make_record("sst2", "adam", score=score - 1, seed=seed, created=f"2026-01-0{9 - seed}"))
+        write_run(tmp_path, make_record("sst2", "adam", score=score - 0.9 - seed % 2 / 5, seed=seed,
+                                       created=f"2026-01-0{9 - seed}"))  # fmt: skip
     (c,) = compare(study(load_runs([tmp_path]), None), (MADAM, ADAM)).tasks
-    assert (c.means_low, c.means_high) == pytest.approx((1, 1))
+    half = 3.182446 * 0.1 / math.sqrt(3)  # t of 3 degrees of freedom, times the standard error
+    assert (c.means_low, c.means_high) == pytest.approx((1 - half, 1 + half))
 
 
 def test_bootstrap_reads_the_stored_predictions(tmp_path: Path) -> None:
@@ -132,7 +134,8 @@ def test_one_seed_is_no_test(tmp_path: Path) -> None:
     assert pair.tasks[0].verdict.endswith("8.7 of 872 dev examples; with one seed there is nothing to test.")
     assert pair.verdict == "not decided"
     assert pair.sentence == (
-        "MAdam against Adam is not decided: +1.00 points on SST-2, and with one seed there is nothing to test."
+        "MAdam against Adam is not decided: +1.00 points on SST-2, and with one seed there is nothing to test; 6 seeds "
+        "each are the fewest that could show it."
     )
 
 
@@ -178,7 +181,8 @@ def test_differences_without_any_spread_are_not_decided(tmp_path: Path) -> None:
     """A t interval of width 0 says nothing about other seeds."""
     pair = compare(over_tasks(tmp_path, 0.3, 0.0), (MADAM, ADAM))
     assert pair.verdict == "not decided"
-    assert "the difference is the same on every seed, so its spread is not known" in pair.sentence
+    assert "+0.30 points on average over 4 tasks on every seed, so its spread is not known (p < .001)." in pair.sentence
+    assert math.isnan(pair.difference.interval[0]) and "interval" not in pair.sentence
 
 
 def test_another_margin_changes_what_is_practically_equal(tmp_path: Path) -> None:

@@ -214,6 +214,8 @@ class RunRecord(Part):
     """What went wrong, for `diverged` and `failed`."""
     warnings: list[str] = Field(default_factory=list)
     """What makes the score mean less than it seems to."""
+    weights: str | None = None
+    """Digest of the weights that it kept (`save_model`): the `model.start` of a run that starts from them."""
     optimizer_source: str | None = None
     """Digest of the source of an optimizer that is not of the registry, or `name==version` of its package."""
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -333,7 +335,7 @@ class _Version(BaseModel):
 def lacking(record: RunRecord, folder: Path, *, predict_test: bool, save_model: bool) -> list[str]:
     """What is wanted of a run in `folder` that ended well, but was made without it: names of fields of `RunConfig`."""
     without_test = predict_test and record.data is not None and record.data.test_rows is None
-    without_model = save_model and not (folder / MODEL_FOLDER).is_dir()
+    without_model = save_model and not any((folder / MODEL_FOLDER).glob("*.safetensors"))
     missing = (without_test, "predict_test"), (without_model, "save_model")
     return [name for is_missing, name in missing if is_missing and record.status == "ok"]
 

@@ -84,6 +84,8 @@ def status(
         print(f"at work: process {state['pid']} on {state['host']} since {state['since']}, {state['slots']} at once")
     else:
         print("no sweep is at work here")
+    for line in sweep_config.starts:
+        print(line)
     for run_id, problem in problems.items():
         print(f"{run_id}: {problem}")
     if progress.lacking:

@@ -119,6 +119,8 @@ def summary(progress: "Progress") -> str:
     if waiting:
         names = ", ".join(f"{row.task} {row.name}" for row in waiting)
         parts.append(f"the choice of hyperparameters waits for failed runs in {names}")
+    if stuck := [f"{task} {row}" for task, row in progress.stuck]:
+        parts.append(f"{', '.join(stuck)} cannot start: no final run that it would start from has a score")
     return "; ".join(parts)
 
 
@@ -150,7 +152,10 @@ def show_plan(made: "Plan") -> None:
               f"GPU{'' if machines.gpus == 1 else 's'}{share}")  # fmt: skip
     if made.partial:
         print(f"partial data: {', '.join(made.partial)}; scores will not be those of the full tasks")
-    print(f"disk: {text.size(made.disk_bytes)} of records; a run longer than checkpoint_minutes also holds up to "
+    for line in made.starts:
+        print(line)
+    kept = f" and {text.size(made.weights_bytes)} of weights that are kept" if made.weights_bytes else ""
+    print(f"disk: {text.size(made.disk_bytes)} of records{kept}; a run longer than checkpoint_minutes also holds up to "
           f"{text.size(2 * made.checkpoint_bytes)} of checkpoints while it runs")  # fmt: skip
     if made.longest is not None:
         print(f"longest run: {made.longest.task} {made.longest.row}, {text.seconds(made.longest.seconds)}")

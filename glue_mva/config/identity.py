@@ -132,7 +132,12 @@ def start_identity(model: str) -> Any:
         classes = json.loads((folder / "config.json").read_bytes()).get("id2label")
     except (OSError, ValueError):  # refused when it is loaded
         classes = None
-    return {"weights": f"sha256:{digest_files(sorted(folder.glob('*.safetensors')))}", "classes": classes}
+    return {"weights": weights_digest(folder), "classes": classes}
+
+
+def weights_digest(folder: Path) -> str:
+    """Digest of the weights in a model folder."""
+    return f"sha256:{digest_files(sorted(folder.glob('*.safetensors')))}"
 
 
 def data_files(config: ResolvedConfig) -> list[Path]:

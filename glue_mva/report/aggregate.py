@@ -20,7 +20,16 @@ from glue_mva.report.load import Runs, arguments_of, check_comparable
 from glue_mva.report.settings import only_of_sweep
 from glue_mva.report.stats import mean_interval, standard_error
 from glue_mva.sweep.config import FIRST_SEARCH_SEED, LAST_SEARCH_SEED, OptimizerEntry, SweepConfig
-from glue_mva.sweep.protocol import Hparams, Outcome, SweepRun, best_point, cells, final_runs, gather
+from glue_mva.sweep.protocol import (
+    Hparams,
+    Outcome,
+    SweepRun,
+    best_point,
+    cells,
+    final_runs,
+    gather,
+    search_runs,
+)
 from glue_mva.tasks import TASKS
 
 MATCHED_SIGN = "η\N{PRIME}"
@@ -118,7 +127,8 @@ def study(runs: Runs, sweep: SweepConfig | None, seeds: int | None = None, *, as
         UsageError: no run belongs to the sweep, all contradict its settings, or some cannot stand in one table.
     """
     made = _from_sweep(runs, sweep, seeds, as_found=as_found) if sweep is not None else _from_runs(runs, seeds)
-    check_comparable(made.runs.keep(np.isin(made.runs.table.index, made.members["run_id"])))
+    names = made.members.drop_duplicates("run_id").set_index("run_id")["row"]
+    check_comparable(made.runs.keep(np.isin(made.runs.table.index, names.index)), names)
     made.members = _one_run_per_seed(made)  # only now: runs that cannot be compared are no duplicates
     return made
 
@@ -213,17 +223,20 @@ def _run_key(run: SweepRun) -> tuple:
 def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: bool) -> Study:
     runs = only_of_sweep(runs, sweep, as_found=as_found)
     t = runs.table
-    columns = ("task", "optim", "lr", "weight_decay", "seed", "holdout_fraction", "optim_args", "run_id")
-    found = {
-        _key(task, optim, json.loads(args), lr, decay, seed, holdout): run_id
-        for task, optim, lr, decay, seed, holdout, args, run_id in t[list(columns)].itertuples(index=False)
-    }
+    columns = ("task", "optim", "lr", "weight_decay", "seed", "holdout_fraction", "optim_args", "start", "run_id")
+    found: dict[tuple, dict[str, str]] = {}  # settings -> start -> the record's run_id
+    for task, optim, lr, decay, seed, holdout, args, begin, run_id in t[list(columns)].itertuples(index=False):
+        of_key = found.setdefault(_key(task, optim, json.loads(args), lr, decay, seed, holdout), {})
+        of_key[begin or ""] = run_id
     # Records are found by their settings, not by run_id, which depends on folders that may not be on this machine.
     table = cells(sweep)
     matching: dict[str, str] = {}  # the sweep's run_id -> the record's
 
     def look(runs: Iterable[SweepRun]) -> dict[str, Outcome]:
-        matches = {run.run_id: run_id for run in runs if (run_id := found.get(_run_key(run))) is not None}
+        places: dict[str, Any] = {
+            run.run_id: _of_start(found.get(_run_key(run), {}), run.config.init_from) for run in runs
+        }
+        matches = {mine: run_id for mine, run_id in places.items() if run_id is not None}
         matching.update(matches)
         return {mine: _outcome(t.loc[run_id]) for mine, run_id in matches.items()}
 
@@ -231,11 +244,11 @@ def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: 
     if not matching:
         raise UsageError(f"none of {len(t)} records belongs to the sweep (task, optimizer, lr, weight decay and seed)")
     placed, counts, chosen = [], {}, {}
-    for key, cell in table.items():
+    for key in table:
         final = final_runs(table, key, outcomes)
         if final:
             chosen[key] = Hparams(*final[0].hparams)
-        for stage, members in (("search", cell.search_runs), ("final", final)):
+        for stage, members in (("search", search_runs(table, key, outcomes)), ("final", final)):
             counts[*key, stage] = len(members)
             placed += [(key[1], stage, matching[r.run_id]) for r in members if r.run_id in matching]
     rows = ordered(_row_of_entry(e) for e in sweep.optimizers)
@@ -246,6 +259,14 @@ def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: 
     return made
 
 
+def _of_start(found: dict[str, str], wanted: str) -> str | None:
+    """The record with the start that a run is to have. Of a model that the file names by its place, only the records
+    know the digest: there it is the latest that started from any."""
+    if wanted == "" or wanted in found or wanted.startswith("sha256:"):
+        return found.get(wanted)
+    return next((run_id for begin, run_id in reversed(found.items()) if begin), None)
+
+
 def _row_of_entry(entry: OptimizerEntry) -> Row:
     return Row(entry.name, entry.optim, entry.match_step_size)
 
@@ -253,7 +274,7 @@ def _row_of_entry(entry: OptimizerEntry) -> Row:
 def _outcome(row: "pd.Series[Any]") -> Outcome:
     score = None if math.isnan(row["score"]) else float(row["score"])
     step_size = None if math.isnan(row["step_size"]) else float(row["step_size"])
-    return Outcome(row["status"], score, step_size)
+    return Outcome(row["status"], score, step_size, weights=row["weights"] or "unknown")
 
 
 # --- cells ----------------------------------------------------------------------------------------------------------
@@ -334,6 +355,9 @@ def missing_reason(made: Study, task: str, row: str) -> str | None:
     if final.empty and matched and (task, row) not in made.chosen:
         return f"waits for the final seeds of its optimizer's plain row and of {matched}"
     if final.empty and searched.empty:
+        source = made.sweep.sources.get(task) if made.sweep is not None else None
+        if source is not None and missing_reason(made, source, row) is not None:
+            return f"waits for the {TASKS[source].title} run that it starts from"
         return "not run"
     if final.empty and (task, row) not in made.chosen:
         planned = made.planned.get((task, row, "search"), len(searched))

@@ -205,6 +205,8 @@ def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, A
         "model": model.name if model is not None else config["model"],
         "model_digest": (model.digest if model is not None else None) or "",
         "parameters": model.parameters if model is not None else math.nan,
+        "start": model.start if model is not None else None,
+        "weights": record.weights,
         "updates": record.schedule.max_steps if record.schedule is not None else math.nan,
         "step_size": _or(mean_step_size(record), math.nan),
         "seconds": execution.total_seconds if execution is not None else math.nan,
@@ -272,8 +274,11 @@ def load_predictions(folder: str, split: str) -> tuple[NDArray, NDArray]:
     return labels, outputs
 
 
-def check_comparable(runs: Runs) -> None:
+def check_comparable(runs: Runs, names: "pd.Series[str]") -> None:
     """Refuse runs that differ in anything but the searched keys and what is the same up to rounding.
+
+    Args:
+        names: run_id -> row of the table.
 
     Raises:
         UsageError: runs of several models or recipes, or runs of one task on other data or with other settings.
@@ -292,7 +297,7 @@ def check_comparable(runs: Runs) -> None:
                 found = f"{title}: runs{where} on {len(digests)} different sets of rows ({', '.join(digests)})"
                 raise UsageError(f"{found}: keep them in separate folders, or choose with --where data=PLACE")
         configs = [runs.configs[run_id] for run_id in rows.index]
-        _refuse_other_starts(title, rows, configs)
+        _refuse_other_starts(title, rows, configs, names)
         ignored = SEARCHED | SOURCES | HARMLESS | EXECUTION_FIELDS
         for key in sorted({k for config in configs for k in config} - ignored):
             values = sorted({json.dumps(config.get(key)) for config in configs})
@@ -301,15 +306,17 @@ def check_comparable(runs: Runs) -> None:
                                  f"choose with --where {key}={values[0]}, or give the sweep's file")  # fmt: skip
 
 
-def _refuse_other_starts(title: str, rows: pd.DataFrame, configs: list[dict[str, Any]]) -> None:
+def _refuse_other_starts(
+    title: str, rows: pd.DataFrame, configs: list[dict[str, Any]], names: "pd.Series[str]"
+) -> None:
     """Rows of a table start alike: all from the pretrained model, or each from one fine-tuned model."""
     starts = pd.Series([config["init_from"] for config in configs], index=rows.index)
     if starts.eq("").any() and starts.ne("").any():
         raise UsageError(f"{title}: runs with and without init_from cannot stand in one table: keep them in separate "
                          "folders")  # fmt: skip
-    for (optim, _), of_row in starts.groupby([rows["optim"], rows["optim_args"]]):
+    for name, of_row in starts.groupby(names.loc[rows.index]):
         if of_row.nunique() > 1:
-            raise UsageError(f"{title}, {optim}: runs from {of_row.nunique()} different models (init_from): keep them "
+            raise UsageError(f"{title}, {name}: runs from {of_row.nunique()} different models (init_from): keep them "
                              "in separate folders")  # fmt: skip
 
 

@@ -142,9 +142,11 @@ def _mark_best(keys: list[tuple[str, str]], entries: dict[tuple[str, str], Entry
 
 
 def is_papers_setting(made: Study) -> bool:
-    """Whether all runs are of the paper's model on complete data, so that its numbers may stand beside them."""
+    """Whether all runs are of the paper's model on complete data, started from it, so that its numbers may stand beside
+    them."""
     models = set(made.members["model"].dropna().astype(str))
-    return bool(models) and all(map(_is_paper_model, models)) and not partial_data(made)
+    pretrained = bool(made.members["start"].isna().all())
+    return bool(models) and all(map(_is_paper_model, models)) and pretrained and not partial_data(made)
 
 
 def caption(made: Study, table: Table3) -> str:
@@ -162,6 +164,7 @@ def caption(made: Study, table: Table3) -> str:
         text += f" Model: {', '.join(models)}{parameters}, not the paper's RoBERTa-base."
     if partial := partial_data(made):
         text += f" Partial data: {partial}."
+    text += "".join(f" {line}." for line in _starts(made))
     if made.sweep is not None:
         protocol = {
             "paper": "Hyperparameters were selected on the same dev set, with other seeds.",
@@ -171,6 +174,15 @@ def caption(made: Study, table: Table3) -> str:
         }[made.sweep.protocol]
         text += f" {protocol}"
     return text + " The best epoch was selected on the dev set too, as in the paper."
+
+
+def _starts(made: Study) -> list[str]:
+    """What the runs of tasks start from, where it is not the pretrained model."""
+    said = made.sweep.starts if made.sweep is not None else []
+    told = made.sweep.init_from if made.sweep is not None else {}
+    other = [TASKS[task].title for task in made.tasks if not told.get(task)
+             and made.members.loc[made.members["task"] == task, "start"].notna().any()]  # fmt: skip
+    return [*said, f"{', '.join(other)}: runs start from a fine-tuned model (init_from)"] if other else said
 
 
 def _is_paper_model(name: str) -> bool:

@@ -15,7 +15,7 @@ from glue_mva.config.run import NonNegative, Positive, RunConfig, Seed
 from glue_mva.errors import UsageError, nearest
 from glue_mva.files import expanded
 from glue_mva.optim.registry import get_optimizer
-from glue_mva.tasks import get_task
+from glue_mva.tasks import TASKS, get_task
 
 _PACKAGE = Path(__file__).parents[1]
 CONFIGS = next((f for f in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if f.is_dir()), _PACKAGE / "configs")
@@ -129,6 +129,18 @@ def _task(value: Any) -> Any:
     return get_task(value).name if isinstance(value, str) else value
 
 
+def _start_of(task: str, begin: str) -> str:
+    """A task by its name, or a model: a folder, or a name on the Hub with its owner."""
+    if "/" in begin or not begin:
+        return begin
+    try:
+        return get_task(begin).name
+    except UsageError as error:
+        if Path(begin).is_dir():
+            return begin
+        raise ValueError(f"init_from.{task}: {error}; or give a model: a folder, or OWNER/NAME on the Hub") from None
+
+
 class SweepConfig(Config):
     """A sweep: tasks x optimizers x hyperparameters x seeds, and the protocol that picks among them."""
 
@@ -160,6 +172,9 @@ class SweepConfig(Config):
     """Protocol `heldout`: seed of that split."""
     run: dict[str, Any] = Field(default_factory=dict)
     """Fields of `RunConfig` that all runs share: model, data, recipe, limits."""
+    init_from: dict[str, str] = Field(default_factory=dict)
+    """Task -> what its runs start from: another task of the sweep, of which it is the best final run of the same row,
+    or a fine-tuned model. Empty words stand for the pretrained model."""
 
     @field_validator("output")
     @classmethod
@@ -178,6 +193,30 @@ class SweepConfig(Config):
             RunConfig(task=name, optim="adam", **fields)  # refuses what is none, and makes the task known
         return values
 
+    @field_validator("init_from")
+    @classmethod
+    def _known_starts(cls, values: dict[str, str]) -> dict[str, str]:
+        found = {}
+        for target, begin in values.items():
+            name = get_task(target).name
+            if name in found:
+                raise ValueError(f"init_from: {name} is named twice")
+            found[name] = _start_of(name, begin)
+        return found
+
+    @model_validator(mode="after")
+    def _starts_lead_somewhere(self) -> Self:
+        for task in self.tasks:
+            begin = self.init_from.get(task)
+            if begin in TASKS and begin not in self.tasks:
+                raise ValueError(f"init_from: {task} starts from {begin}, which is not among the tasks: add it "
+                                 "(what is finished is not run again), or give a model")  # fmt: skip
+            if begin:
+                RunConfig(**{**self.fields_of(task), "optim": "adam", "init_from": begin})
+            if self.sources.get((way := self.way_to(task))[-1]) == task:
+                raise ValueError(f"init_from: {' from '.join([*way, task])} is a circle")
+        return self
+
     @model_validator(mode="after")
     def _paper_knows(self) -> Self:
         if self.protocol == "fixed" and (unknown := self.unknown_to_paper):
@@ -188,8 +227,32 @@ class SweepConfig(Config):
     def fields_of(self, task: str) -> dict[str, Any]:
         """Fields of `RunConfig` that all runs of a task share; `lr` and `weight_decay` stand for the searched
         ones."""
-        own = self.own_tasks.get(task, {})
-        return {"task": task, "lr": self.lr[0], "weight_decay": self.weight_decay[0], **self.run, **own}
+        own, begin = self.own_tasks.get(task, {}), self.init_from.get(task)
+        fields = {"task": task, "lr": self.lr[0], "weight_decay": self.weight_decay[0], **self.run, **own}
+        return fields if begin is None else {**fields, "init_from": "" if begin in self.tasks else begin}
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Task -> the task whose best final run of the same row its runs start from."""
+        return {task: self.init_from[task] for task in self.tasks if self.init_from.get(task) in self.tasks}
+
+    def way_to(self, task: str) -> list[str]:
+        """A task, the one that it starts from, the one that that starts from, and so on."""
+        way = [task]
+        while (following := self.sources.get(way[-1])) is not None and following not in way:
+            way.append(following)
+        return way
+
+    @property
+    def starts(self) -> list[str]:
+        """`RTE and MRPC start from the row's best MNLI run`, a line per start, for people."""
+        lines = []
+        for begin in dict.fromkeys(self.init_from[task] for task in self.tasks if self.init_from.get(task)):
+            titles = [get_task(task).title for task in self.tasks if self.init_from.get(task) == begin]
+            names = " and ".join([", ".join(titles[:-1]), titles[-1]]) if len(titles) > 1 else titles[0]
+            what = f"the row's best {get_task(begin).title} run" if begin in self.tasks else f"the model {begin}"
+            lines.append(f"{names} {'starts' if len(titles) == 1 else 'start'} from {what}")
+        return lines
 
     @property
     def unknown_to_paper(self) -> list[str]:

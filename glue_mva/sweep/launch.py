@@ -17,7 +17,19 @@ from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.engine import Engine
 from glue_mva.sweep.kept import keep_sweep
 from glue_mva.sweep.plan import Speed, estimate_speed, seconds_of
-from glue_mva.sweep.protocol import Cells, Outcome, SweepRun, cells, final_runs, gather, known_runs
+from glue_mva.sweep.protocol import (
+    Cell,
+    Cells,
+    Outcome,
+    Outcomes,
+    SweepRun,
+    cells,
+    final_runs,
+    gather,
+    known_runs,
+    search_runs,
+    start,
+)
 from glue_mva.sweep.worker import Finished
 
 PARTS_AFTER_OUT_OF_MEMORY = 4
@@ -60,6 +72,29 @@ class Progress:
         return known_runs(self.table, self.outcomes)
 
     @property
+    def without_start(self) -> list[Cell]:
+        """Cells whose runs wait for those that they start from."""
+        return [cell for key, cell in self.table.items() if start(self.table, key, self.outcomes) is None]
+
+    @property
+    def stuck(self) -> list[tuple[str, str]]:
+        """(task, row) of cells that can never start: every final run that they would start from is finished, and none
+        has a score."""
+        found = []
+        for cell in self.without_start:
+            runs = final_runs(self.table, cell.source, self.outcomes) if cell.source is not None else []
+            if runs and all(run.run_id in self.outcomes for run in runs):
+                found.append((cell.task, cell.entry.name))
+        return found
+
+    def take_found(self, found: Outcomes) -> dict[str, Outcome]:
+        """Sort the outcomes of the records that were found; returns those that stand."""
+        self.lacking |= {run_id: outcome.lacks for run_id, outcome in found.items() if outcome.lacks}
+        done = {run_id: outcome for run_id, outcome in found.items() if outcome.is_finished}
+        self.failed |= {run_id: outcome.error or "" for run_id, outcome in found.items() if run_id not in done}
+        return {run_id: outcome for run_id, outcome in done.items() if run_id not in self.lacking}
+
+    @property
     def is_complete(self) -> bool:
         """Whether every cell has its final runs."""
         return all(
@@ -70,20 +105,15 @@ class Progress:
 
 def read_progress(sweep: SweepConfig) -> tuple[Progress, dict[str, str]]:
     """Where a sweep stands by its records alone, and run_id -> problem for the records that cannot be used."""
-    table, output = cells(sweep), Path(sweep.output)
-    failed: dict[str, str] = {}
-    problems: dict[str, str] = {}
-    lacking: dict[str, tuple[str, ...]] = {}
+    progress, problems = Progress(cells(sweep), {}, Speed(1.0)), {}
 
     def look(runs: list[SweepRun]) -> dict[str, Outcome]:
-        found, bad = store.read_outcomes(output, {run.run_id: run.config for run in runs})
+        found, bad = store.read_outcomes(Path(sweep.output), {run.run_id: run.config for run in runs})
         problems.update(bad)
-        lacking.update({run_id: outcome.lacks for run_id, outcome in found.items() if outcome.lacks})
-        done = {run_id: outcome for run_id, outcome in found.items() if outcome.is_finished}
-        failed.update({run_id: outcome.error or "" for run_id, outcome in found.items() if run_id not in done})
-        return {run_id: outcome for run_id, outcome in done.items() if run_id not in lacking}
+        return progress.take_found(found)
 
-    return Progress(table, gather(table, look), Speed(1.0), failed=failed, lacking=lacking), problems
+    progress.outcomes = gather(progress.table, look)
+    return progress, problems
 
 
 def launch(
@@ -109,9 +139,8 @@ def launch(
         progress.failed.clear()  # tried again
         for run_id in progress.outcomes:
             store.remove_work(output, run_id)
-        pending = {run.run_id: run for run in progress.known() if run.run_id not in progress.outcomes}
-        for run_id in progress.lacking.keys() & pending.keys():
-            pending[run_id] = replace(pending[run_id], config=pending[run_id].config.replace(force=True))
+        pending = {run.run_id: _made_whole(run, progress) for run in progress.known()
+                   if run.run_id not in progress.outcomes}  # fmt: skip
         if progress.lacking:
             observer.note(f"{lacking_in_words(progress)}: made again", important=True)
         older = of_other_source(output, [run.config for run in pending.values()])
@@ -121,7 +150,7 @@ def launch(
             progress.speed = estimate_speed(sweep)
             engine = make_engine()
             try:
-                _prepare(progress.table, pending, engine, observer)
+                _prepare(progress, pending, engine, observer)
                 keep_sweep(sweep)
                 _Launch(sweep, progress, pending, engine, observer).work()
             finally:
@@ -131,15 +160,24 @@ def launch(
     return progress
 
 
-def _prepare(table: Cells, pending: dict[str, SweepRun], engine: Engine, observer: Observer) -> None:
+def _made_whole(run: SweepRun, progress: Progress) -> SweepRun:
+    """The run, made again where it was finished without what is wanted of it."""
+    return replace(run, config=run.config.replace(force=True)) if run.run_id in progress.lacking else run
+
+
+def _prepare(progress: Progress, pending: dict[str, SweepRun], engine: Engine, observer: Observer) -> None:
     """Tokenize each task once, build the optimizer of each row once for the model, and refuse what cannot work, before
     the first run starts."""
     observer.note("preparing the data and checking the model")
+    used = [progress.table[run.task, run.row].any_config for run in pending.values()]
+    used += [run.config for run in pending.values()]
+    for cell in progress.without_start:
+        used += [cell.any_config, *(run.config for run in cell.search_runs()[:1])]
     configs: dict[tuple[Any, ...], ResolvedConfig] = {}
-    for run in pending.values():
-        for config in (run.config, table[run.task, run.row].any_config):
-            configs.setdefault(("data", run.task, config.holdout_fraction, config.predict_test), config)
-            configs.setdefault(("optimizer", config.optim, repr((config.optim_args, config.routes))), config)
+    for config in used:
+        configs.setdefault(("data", config.task, config.holdout_fraction, config.predict_test), config)
+        configs.setdefault(("optimizer", config.optim, repr((config.optim_args, config.routes))), config)
+        configs.setdefault(("start", config.init_from), config)
     different = list({id(config): config for config in configs.values()}.values())
     if problems := list(dict.fromkeys(engine.prepare(different))):
         raise UsageError("; ".join(problems))
@@ -164,13 +202,18 @@ class _Launch:
         while (self.pending and progress.storage_trouble is None) or progress.running:
             progress.slots = self.engine.slots()
             while self.pending and len(progress.running) < progress.slots and progress.storage_trouble is None:
-                run = self.pending.pop(max(self.pending, key=lambda run_id: self.seconds(self.pending[run_id])))
+                run = self.pending.pop(max(self.pending, key=self._urgency))
                 progress.running[run.run_id] = run
                 self.engine.submit(run.config, run.run_id)
             self._tell()
             for finished in self.engine.wait(LOOK_SECONDS):
                 self._take(finished)
         self._tell()
+
+    def _urgency(self, run_id: str) -> tuple[bool, float]:
+        """What other tasks start from comes first, then the longest run."""
+        run = self.pending[run_id]
+        return run.task in self.sweep.sources.values(), self.seconds(run)
 
     def seconds(self, run: SweepRun) -> float:
         """Estimated wall time of a run; the same for all runs of a cell and stage."""
@@ -208,13 +251,25 @@ class _Launch:
         self.observer.note(f"{describe(run)}: failed: {outcome.error} (see {log})", important=True)
 
     def _add_known(self, task: str) -> None:
-        """Queue the final runs that follow now."""
+        """Queue the runs that follow now: final runs of the task, and those of tasks that start from it."""
+        progress, output = self.progress, Path(self.sweep.output)
+        while new := self._new_runs(task):
+            found, _ = store.read_outcomes(output, {run_id: run.config for run_id, run in new.items()})
+            progress.outcomes |= progress.take_found(found)
+            for run_id in new.keys() - progress.outcomes.keys():
+                progress.failed.pop(run_id, None)  # tried again
+                self.pending[run_id] = _made_whole(new[run_id], progress)
+
+    def _new_runs(self, task: str) -> dict[str, SweepRun]:
         progress = self.progress
+        places = (progress.outcomes, progress.running, progress.failed, self.pending)
+        found: dict[str, SweepRun] = {}
         for key in progress.table:
-            for run in final_runs(progress.table, key, progress.outcomes) if key[0] == task else ():
-                elsewhere = (progress.outcomes, progress.running, progress.failed)
-                if not any(run.run_id in runs for runs in elsewhere):
-                    self.pending.setdefault(run.run_id, run)
+            if task in self.sweep.way_to(key[0]):
+                runs = [make(progress.table, key, progress.outcomes) for make in (search_runs, final_runs)]
+                found |= {run.run_id: run for run in [*runs[0], *runs[1]]
+                          if not any(run.run_id in place for place in places)}  # fmt: skip
+        return found
 
 
 def more_parts(config: ResolvedConfig) -> int:

@@ -4,7 +4,7 @@ import json
 import os
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from glue_mva.data.tsv import file_of
 from glue_mva.errors import UsageError
 from glue_mva.record import RECORD_FILE, RecordError, read_record
 from glue_mva.sweep.config import SweepConfig
-from glue_mva.sweep.protocol import Cell, Cells, Outcomes, Stage, cells, final_runs
+from glue_mva.sweep.protocol import Cell, Cells, Outcomes, Stage, SweepRun, cells, final_runs, search_runs
 from glue_mva.tasks import get_task, is_folder, known_rows, test_sets
 
 MEAN_TOKENS = {"mnli": 39.9, "qnli": 50.7, "qqp": 31.4, "rte": 71.4, "sst2": 14.2, "mrpc": 54.2, "cola": 11.3,
@@ -35,8 +35,10 @@ EVALUATION_COST = 1 / 3
 """An evaluated token's share of a trained one's cost: a forward pass without the backward pass."""
 
 ASSUMED_RECORD_BYTES = 60_000
-CHECKPOINT_BYTES_PER_PARAMETER = 4 * (1 + 4)
-"""Weights and up to four state tensors, in float32."""
+WEIGHTS_BYTES_PER_PARAMETER = 4
+"""In float32, as a run keeps them."""
+CHECKPOINT_BYTES_PER_PARAMETER = WEIGHTS_BYTES_PER_PARAMETER * (1 + 4)
+"""Weights and up to four state tensors."""
 
 SAMPLE_RECORDS = 200
 """Records that are read for the speed: the first so many of the folder."""
@@ -88,6 +90,7 @@ class Line:
     unit: Unit
     seconds: float
     """Estimated wall time of one run."""
+    keeps_weights: bool = False
 
     @property
     def left(self) -> int:
@@ -113,12 +116,18 @@ class Plan:
     lines: list[Line]
     speed: Speed
     disk_bytes: float
+    weights_bytes: float
+    """Of the models that are kept, of runs that are left."""
     checkpoint_bytes: float
     """Of one run that is long enough to write checkpoints; while it runs."""
     savings: list[tuple[str, int, float]]
     """(change, runs saved, seconds saved), largest first."""
     partial: list[str]
     """`RTE (1,000 of 2,490 training rows)` of every task whose data are not the whole."""
+    starts: list[str]
+    """What tasks start from another, in words."""
+    ways: Mapping[str, Sequence[str]]
+    """Task -> the tasks whose runs come one after the other up to its own, itself included."""
     machines: Machines | None = None
 
     @property
@@ -140,12 +149,13 @@ class Plan:
     @property
     def wall_seconds(self) -> float:
         """Until all that is left is done on `machines`: all runs spread evenly, or the longest search with the longest
-        final run after it, where that is longer."""
+        final run after it (and those of the tasks that it starts from before it), where that is longer."""
         slots = self.machines.slots if self.machines is not None else 1
         chains: dict[tuple[str, str], float] = defaultdict(float)
         for line in self.lines:
             chains[line.task, line.row] += line.seconds * (line.left > 0)
-        return max(self.seconds_left / slots, *chains.values(), 0.0)
+        whole = [sum(chains[before, row] for before in self.ways[task]) for task, row in list(chains)]
+        return max(self.seconds_left / slots, *whole, 0.0)
 
     @property
     def longest(self) -> Line | None:
@@ -174,22 +184,26 @@ def make_plan(
     record_bytes = speed.record_bytes or ASSUMED_RECORD_BYTES
     predictions = sum(line.left * line.unit.eval_rows * 4 * (2 * get_task(line.task).num_labels + 1) for line in lines)
     disk = sum(line.left for line in lines) * record_bytes + (0 if speed.record_bytes else predictions)
-    checkpoint = CHECKPOINT_BYTES_PER_PARAMETER * _parameters(_first_config(table).model)
-    return Plan(lines, speed, disk, checkpoint, _savings(sweep, lines, speed), _partial(table), machines)
+    parameters = _parameters(next(iter(table.values())).any_config.model)
+    weights = WEIGHTS_BYTES_PER_PARAMETER * parameters * sum(line.left for line in lines if line.keeps_weights)
+    checkpoint = CHECKPOINT_BYTES_PER_PARAMETER * parameters
+    ways = {task: sweep.way_to(task) for task in sweep.tasks}
+    return Plan(lines, speed, disk, weights, checkpoint, _savings(sweep, lines, speed), _partial(table), sweep.starts,
+                ways, machines)  # fmt: skip
 
 
 def _lines(table: Cells, key: tuple[str, str], outcomes: Outcomes, speed: Speed) -> list[Line]:
     cell = table[key]
+
+    def line(stage: Stage, runs: int, known: list[SweepRun], config: ResolvedConfig) -> Line:
+        done, unit = sum(_is_done(run.run_id, outcomes) for run in known), unit_of(config)
+        return Line(*key, stage, runs, done, unit, speed.seconds(cell.task, unit), config.save_model)
+
     lines = []
-    if cell.search_runs:
-        done = sum(_is_done(run.run_id, outcomes) for run in cell.search_runs)
-        unit = unit_of(cell.search_runs[0].config)
-        lines.append(Line(*key, "search", len(cell.search_runs), done, unit, speed.seconds(cell.task, unit)))
+    if searching := cell.search_runs():
+        lines.append(line("search", len(searching), search_runs(table, key, outcomes), searching[0].config))
     if cell.sweep.protocol != "grid" or cell.entry.match_step_size is not None:
-        known = final_runs(table, key, outcomes)
-        done = sum(_is_done(run.run_id, outcomes) for run in known)
-        unit = unit_of(cell.any_config)
-        lines.append(Line(*key, "final", cell.sweep.final_seeds, done, unit, speed.seconds(cell.task, unit)))
+        lines.append(line("final", cell.sweep.final_seeds, final_runs(table, key, outcomes), cell.any_config))
     return lines
 
 
@@ -206,10 +220,6 @@ def _partial(table: Cells) -> list[str]:
 
 def _is_done(run_id: str, outcomes: Outcomes) -> bool:
     return run_id in outcomes and outcomes[run_id].is_finished
-
-
-def _first_config(table: Cells) -> ResolvedConfig:
-    return next(iter(table.values())).any_config
 
 
 def unit_of(config: ResolvedConfig) -> Unit:
@@ -358,7 +368,8 @@ def _savings(sweep: SweepConfig, lines: list[Line], speed: Speed) -> list[tuple[
     if len(sweep.tasks) > 1:
         by_cost = sorted(sweep.tasks, key=lambda t: _total([x for x in lines if x.task == t])[1], reverse=True)
         for count in (1, 2):
-            if rest := [t for t in sweep.tasks if t not in by_cost[:count]]:
+            rest = [t for t in sweep.tasks if t not in by_cost[:count]]
+            if rest and all(sweep.sources.get(t, t) in rest for t in rest):
                 changes.append((f"--tasks {','.join(rest)}", sweep.replace(tasks=rest)))
     if sweep.search_seeds > 1 and sweep.protocol in ("paper", "heldout"):
         changes.append(("--search-seeds 1", sweep.replace(search_seeds=1)))

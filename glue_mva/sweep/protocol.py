@@ -2,7 +2,8 @@
 
 A sweep has two stages: runs that search, known from the file alone (`expand`), and final runs at the hyperparameters
 that won, known once the search of their cell is finished (`final_runs`). A matched row (`match_step_size`) has final
-runs only, known once those of two other rows are finished.
+runs only, known once those of two other rows are finished. All runs of a task that starts from another (`init_from`)
+are known once that one's final runs of the same row are finished.
 """
 
 import math
@@ -11,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from glue_mva.config.identity import run_id
@@ -45,6 +47,8 @@ class Outcome:
     error: str | None = None
     lacks: tuple[str, ...] = ()
     """What is wanted of it that it ended well without: fields of `RunConfig`."""
+    weights: str = ""
+    """What a run that starts from it has as `init_from`; by default its folder in the sweep's output."""
 
     @classmethod
     def of(cls, record: RunRecord) -> "Outcome":
@@ -110,7 +114,8 @@ class Cell:
     sweep: SweepConfig
     task: str
     entry: OptimizerEntry
-    _final: dict[Hparams, list[SweepRun]] = field(default_factory=dict, init=False, repr=False)
+    _search: dict[str, list[SweepRun]] = field(default_factory=dict, init=False, repr=False)
+    _final: dict[tuple[Hparams, str], list[SweepRun]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def grid(self) -> list[Hparams]:
@@ -124,23 +129,30 @@ class Cell:
         decays = self.entry.weight_decay or self.sweep.weight_decay
         return [Hparams(lr, decay) for lr in rates for decay in decays]
 
-    @cached_property
-    def search_runs(self) -> list[SweepRun]:
-        """The runs that choose among the points; none where there is one point."""
-        if self.sweep.protocol == "grid":
-            return [run for point in self.grid for run in self._runs("search", point, self._final_seeds, holdout=False)]
-        if len(self.grid) <= 1:
-            return []
-        seeds = range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + self.sweep.search_seeds)
-        holdout = self.sweep.protocol == "heldout"
-        return [run for point in self.grid for run in self._runs("search", point, seeds, holdout=holdout)]
+    def search_runs(self, start: str = "") -> list[SweepRun]:
+        """The runs that choose among the points; none where there is one point.
 
-    def medians(self, outcomes: Outcomes) -> dict[Hparams, float]:
+        Args:
+            start: their `init_from`, where the file alone does not say it; what these runs cost does not depend on it.
+        """
+        if start not in self._search:
+            self._search[start] = self._searching(start)
+        return self._search[start]
+
+    def _searching(self, start: str) -> list[SweepRun]:
+        grid = self.sweep.protocol == "grid"
+        if len(self.grid) <= 1 and not grid:
+            return []
+        seeds = self._final_seeds if grid else range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + self.sweep.search_seeds)
+        holdout = self.sweep.protocol == "heldout"
+        return [run for point in self.grid for run in self._runs("search", point, seeds, start, holdout=holdout)]
+
+    def medians(self, outcomes: Outcomes, start: str = "") -> dict[Hparams, float]:
         """Median score of each point whose search runs are all finished. A diverged run, or one whose score is not a
         number, counts as the worst score there is."""
         values: dict[Hparams, list[float]] = defaultdict(list)
         incomplete = set()
-        for run in self.search_runs:
+        for run in self.search_runs(start):
             outcome = outcomes.get(run.run_id)
             if outcome is None or not outcome.is_finished:
                 incomplete.add(run.hparams)
@@ -148,20 +160,26 @@ class Cell:
                 values[run.hparams].append(outcome.value)
         return {point: statistics.median(scores) for point, scores in values.items() if point not in incomplete}
 
-    def best(self, outcomes: Outcomes) -> Hparams | None:
+    def best(self, outcomes: Outcomes, start: str = "") -> Hparams | None:
         """The `best_point` of the search; `None` while a search run is not finished (a failed run is not)."""
-        if not self.search_runs:
+        if not self.search_runs(start):
             return self.grid[0] if self.grid else None
         if not outcomes:
             return None
-        medians = self.medians(outcomes)
+        medians = self.medians(outcomes, start)
         return best_point(medians) if len(medians) == len(self.grid) else None
 
-    def final_runs(self, hparams: Hparams) -> list[SweepRun]:
+    def final_runs(self, hparams: Hparams, start: str = "") -> list[SweepRun]:
         """The runs whose scores the table shows, at the hyperparameters that won."""
-        if hparams not in self._final:
-            self._final[hparams] = self._runs("final", hparams, self._final_seeds, holdout=False)
-        return self._final[hparams]
+        if (hparams, start) not in self._final:
+            self._final[hparams, start] = self._runs("final", hparams, self._final_seeds, start, holdout=False)
+        return self._final[hparams, start]
+
+    @property
+    def source(self) -> tuple[str, str] | None:
+        """The cell whose best final run these runs start from: of the same row, on another task."""
+        task = self.sweep.sources.get(self.task)
+        return None if task is None else (task, self.entry.name)
 
     @property
     def _final_seeds(self) -> range:
@@ -170,11 +188,12 @@ class Cell:
     @cached_property
     def any_config(self) -> ResolvedConfig:
         """A config of this cell with other hyperparameters and seed: for what is the same in all of its final runs."""
-        given = RunConfig(**self.sweep.fields_of(self.task), optim=self.entry.optim, optim_args=self.entry.optim_args,
-                          routes=self.entry.routes, output=self.sweep.output, resume=True)  # fmt: skip
-        return resolve(given)
+        keeps = {"save_model": True} if self.task in self.sweep.sources.values() else {}  # others start from the best
+        given = {**self.sweep.fields_of(self.task), **keeps, "output": self.sweep.output, "resume": True}
+        return resolve(RunConfig(**given, optim=self.entry.optim, optim_args=self.entry.optim_args,
+                                 routes=self.entry.routes))  # fmt: skip
 
-    def _runs(self, stage: Stage, point: Hparams, seeds: range, *, holdout: bool) -> list[SweepRun]:
+    def _runs(self, stage: Stage, point: Hparams, seeds: range, start: str, *, holdout: bool) -> list[SweepRun]:
         """The values were checked by `SweepConfig` already, so the configs are copied unchecked."""
         values: dict[str, Any] = point._asdict()
         values["sources"] = {**self.any_config.sources, **dict.fromkeys(values, "given")}
@@ -182,6 +201,8 @@ class Cell:
             values |= {"predict_test": False, "save_model": False}  # only final runs are ever handed out
         if holdout:
             values |= {"holdout_fraction": self.sweep.holdout_fraction, "holdout_seed": self.sweep.holdout_seed}
+        if start:
+            values["init_from"] = start
         configs = [self.any_config.model_copy(update={**values, "seed": seed}) for seed in seeds]
         return [SweepRun(config, self.task, self.entry.name, stage, point) for config in configs]
 
@@ -205,14 +226,14 @@ def known_runs(table: Cells, outcomes: Outcomes) -> list[SweepRun]:
 
     A run that is both (protocol `grid`) is listed as a final run when its point has won.
     """
-    searching = [run for cell in table.values() for run in cell.search_runs]
+    searching = [run for key in table for run in search_runs(table, key, outcomes)]
     final = [run for key in table for run in final_runs(table, key, outcomes)]
     return list({_same(run): run for run in searching + final}.values())
 
 
 def gather(table: Cells, look: Callable[[list[SweepRun]], Outcomes]) -> dict[str, Outcome]:
     """The outcomes of every run of a sweep, found by `look`, which is asked again as long as what it found tells of
-    further runs: a finished search of its final runs, these of a matched row's."""
+    further runs: a finished search of its final runs, these of a matched row's and of tasks that start from them."""
     outcomes: dict[str, Outcome] = {}
     seen: set[str] = set()
     while new := [run for run in known_runs(table, outcomes) if run.run_id not in seen]:
@@ -225,13 +246,33 @@ def _same(run: SweepRun) -> tuple[object, ...]:
     """Equal for equal runs of one sweep; cheaper than `run_id`, which thousands of runs need only once they start."""
     config = run.config
     return (run.task, config.optim, repr((config.optim_args, config.routes)), run.hparams, config.seed,
-            config.holdout_fraction)  # fmt: skip
+            config.holdout_fraction, config.init_from)  # fmt: skip
+
+
+def start(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> str | None:
+    """What the runs of a cell start from, as `RunConfig.init_from`; `None` while it does not follow from the outcomes
+    yet: until all final runs of the row on the source task are finished, and where none of them has a score. The best
+    is the one with the highest dev score; of equals, the smaller seed."""
+    source = table[key].source
+    if source is None:
+        return table[key].any_config.init_from
+    found = _finished(table, source, outcomes)
+    best = max(found, key=lambda run_id: found[run_id].value, default=None)
+    if best is None or found[best].value == -math.inf:
+        return None
+    return found[best].weights or str(Path(table[key].sweep.output) / best)
+
+
+def search_runs(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> list[SweepRun]:
+    """The runs that choose among the points of a cell; empty while they do not follow from the outcomes yet."""
+    begin = start(table, key, outcomes)
+    return table[key].search_runs(begin) if begin is not None else []
 
 
 def final_runs(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> list[SweepRun]:
     """The final runs of a cell; empty while they do not follow from the outcomes yet."""
-    hparams = chosen(table, key, outcomes)
-    return table[key].final_runs(hparams) if hparams is not None else []
+    hparams, begin = chosen(table, key, outcomes), start(table, key, outcomes)
+    return table[key].final_runs(hparams, begin) if hparams is not None and begin is not None else []
 
 
 def chosen(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> Hparams | None:
@@ -243,7 +284,8 @@ def chosen(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> Hparams | 
     """
     cell = table[key]
     if cell.entry.match_step_size is None:
-        return cell.best(outcomes)
+        begin = start(table, key, outcomes)
+        return cell.best(outcomes, begin) if begin is not None else None
     base = (cell.task, base_rows(cell.entry, cell.sweep.optimizers)[0].name)
     hparams = chosen(table, base, outcomes)
     step, base_step = (_step_size(table, k, outcomes) for k in ((cell.task, cell.entry.match_step_size), base))
@@ -254,8 +296,13 @@ def chosen(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> Hparams | 
 
 def _step_size(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> float | None:
     """Mean step size over a cell's final runs; `None` until all are finished and where none has one."""
-    found = [outcomes.get(run.run_id) for run in final_runs(table, key, outcomes)]
-    if not found or any(outcome is None or not outcome.is_finished for outcome in found):
-        return None
-    sizes = [o.step_size for o in found if o is not None and o.status == "ok" and o.step_size is not None]
+    found = _finished(table, key, outcomes).values()
+    sizes = [o.step_size for o in found if o.status == "ok" and o.step_size is not None]
     return statistics.fmean(sizes) if sizes else None
+
+
+def _finished(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> dict[str, Outcome]:
+    """run_id -> outcome of a cell's final runs, by seed; empty until all of them are finished."""
+    found = {run.run_id: outcomes.get(run.run_id) for run in final_runs(table, key, outcomes)}
+    done = {run_id: outcome for run_id, outcome in found.items() if outcome is not None and outcome.is_finished}
+    return done if len(done) == len(found) else {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from glue_mva.sweep.launch import Progress
 from glue_mva.sweep.plan import unit_of
-from glue_mva.sweep.protocol import Cell, Hparams, best_point, chosen, final_runs
+from glue_mva.sweep.protocol import Hparams, best_point, chosen, final_runs, search_runs, start
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,13 @@ def rows(progress: Progress) -> list[CellProgress]:
 def _row(progress: Progress, key: tuple[str, str], running: int) -> CellProgress:
     cell, outcomes = progress.table[key], progress.outcomes
     final = final_runs(progress.table, key, outcomes)
-    runs = {run.run_id: run for run in [*cell.search_runs, *final]}
+    searching = search_runs(progress.table, key, outcomes)
+    runs = {run.run_id: run for run in [*searching, *final]}
     finished = [outcomes[run_id] for run_id in runs if run_id in outcomes]
-    total = len(runs) if final or cell.sweep.protocol == "grid" else len(runs) + cell.sweep.final_seeds
+    total = len(runs) if final else len(cell.search_runs())
+    total += 0 if final or cell.sweep.protocol == "grid" else cell.sweep.final_seeds
     scores = [outcomes[r.run_id].value for r in final if r.run_id in outcomes]
-    best, hparams = _best_so_far(cell, progress)
+    best, hparams = _best_so_far(progress, key)
     if scores:
         best, hparams = statistics.median(scores), chosen(progress.table, key, outcomes)
     per_update = [o.seconds / o.updates for o in finished if o.seconds and o.updates]
@@ -63,13 +65,15 @@ def _row(progress: Progress, key: tuple[str, str], running: int) -> CellProgress
     )  # fmt: skip
 
 
-def _best_so_far(cell: Cell, progress: Progress) -> tuple[float | None, Hparams | None]:
-    medians = cell.medians(progress.outcomes)
+def _best_so_far(progress: Progress, key: tuple[str, str]) -> tuple[float | None, Hparams | None]:
+    begin = start(progress.table, key, progress.outcomes)
+    medians = progress.table[key].medians(progress.outcomes, begin) if begin is not None else {}
     best = best_point(medians)
     return (None, None) if best is None else (medians[best], best)
 
 
 def _per_update_of_task(progress: Progress, task: str) -> list[float]:
-    ids = {run.run_id for key, cell in progress.table.items() if key[0] == task for run in cell.search_runs}
-    finished = [outcome for run_id, outcome in progress.outcomes.items() if run_id in ids]
+    table, outcomes = progress.table, progress.outcomes
+    ids = {run.run_id for key in table if key[0] == task for run in search_runs(table, key, outcomes)}
+    finished = [outcome for run_id, outcome in outcomes.items() if run_id in ids]
     return [o.seconds / o.updates for o in finished if o.seconds and o.updates]

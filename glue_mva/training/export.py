@@ -70,13 +70,19 @@ def make_again(
         UsageError: data or model are not there, or not what they were; nothing was started.
     """
     moved = {key: value for key, value in (("data", data), ("model", model)) if value is not None}
+    beside = folder.parent / Path(record.config.init_from).name  # where a sweep's runs lie, wherever that is now
+    if record.config.init_from and not Path(record.config.init_from).is_dir() and beside.is_dir():
+        moved["init_from"] = str(beside)
     config = record.config.replace(output=str(output), save_model=True, predict_test=False, resume=True, force=False,
                             report_to="none", **moved)  # fmt: skip
     if run_id(config) != record.run_id:
         if record.optimizer_source != optimizer_source(config):
             raise UsageError(f"run {record.run_id} cannot be made again: {config.optim} is not what it was")
-        raise UsageError(f"run {record.run_id} cannot be made again: model {config.model!r} or data {config.data!r} is "
-                         "not what it was; say where they lie now with --model and --data")  # fmt: skip
+        begin = f", its start {config.init_from!r}" if config.init_from else ""
+        raise UsageError(
+            f"run {record.run_id} cannot be made again: model {config.model!r}{begin} or data "
+            f"{config.data!r} is not what it was; say where they lie now with --model and --data"
+        )
     again = run(config, callbacks)
     return Again(again, output / again.run_id, _largest_difference(folder, output / again.run_id))
 

@@ -13,7 +13,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from glue_mva import checks, paper
-from glue_mva.config.identity import optimizer_source, run_id
+from glue_mva.config.identity import optimizer_source, run_id, weights_digest
 from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.config.schedule import schedule
@@ -180,7 +180,9 @@ class _Run:
             result = self._result(trainer, divergence)
             tested = self._predict_test(trainer, result)
             execution = self._execution(trainer, checkpoint, watch, trained)
-            record = RunRecord(**self.known, **result, execution=execution)
+            kept = self.config.save_model and writes and self._kept_model.is_dir()
+            weights = weights_digest(self._kept_model) if kept else None
+            record = RunRecord(**self.known, **result, execution=execution, weights=weights)
         except BaseException as error:
             if writes and not isinstance(error, KeyboardInterrupt):
                 said = "".join(traceback.format_exception_only(error)).strip()

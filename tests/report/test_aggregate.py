@@ -63,7 +63,7 @@ def test_heldout_protocol_keeps_the_two_kinds_of_scores_apart(tmp_path: Path) ->
     sweep = sweep_of(protocol="heldout")
     run_sweep(sweep, tmp_path)
     made = study(load_runs([tmp_path]), sweep)
-    check_comparable(made.runs)
+    check_comparable(made.runs, made.runs.table["optim"])
     assert set(made.of("rte", "adam", "search")["split"]) == {"holdout"}
     assert set(made.final("rte", "adam")["split"]) == {"validation"}
 
@@ -260,14 +260,14 @@ def test_mixtures_are_refused_with_the_way_out(tmp_path: Path, other: dict, mess
     write_run(tmp_path, make_record("rte", "adam", seed=1))
     write_run(tmp_path, make_record("rte", "madam", seed=2, **other))
     with pytest.raises(UsageError, match=message):
-        check_comparable(load_runs([tmp_path]))
+        check_comparable(runs := load_runs([tmp_path]), runs.table["optim"])
 
 
 def test_where_picks_one_of_a_mixture(tmp_path: Path) -> None:
     write_run(tmp_path, make_record("rte", "adam", seed=1))
     write_run(tmp_path, make_record("rte", "madam", seed=2, recipe="hf"))
     runs = load_runs([tmp_path], ["recipe=hf"])
-    check_comparable(runs)
+    check_comparable(runs, runs.table["optim"])
     assert list(runs.table["optim"]) == ["madam"]
     assert list(load_runs([tmp_path], ["task=RTE", "optim=AdamW"]).table["optim"]) == ["adam"]
     with pytest.raises(UsageError, match="no such key of a run; did you mean 'recipe'"):

@@ -21,7 +21,7 @@ def scored(sweep: SweepConfig, scores: dict[tuple[float, float], list[float | No
     table = cells(sweep)
     outcomes = {}
     for point, values in scores.items():
-        runs = [run for run in table[KEY].search_runs if run.hparams == point]
+        runs = [run for run in table[KEY].search_runs() if run.hparams == point]
         outcomes |= {run.run_id: Outcome(status, value) for run, value in zip(runs, values, strict=True)}
     return table, outcomes
 
@@ -55,7 +55,7 @@ def test_highest_median_wins_not_highest_score():
     assert chosen(table, KEY, outcomes) == Hparams(2e-5, 0.1)
     final = final_runs(table, KEY, outcomes)
     assert [(run.config.lr, run.config.weight_decay) for run in final] == [(2e-5, 0.1)] * 4
-    assert not {run.config.seed for run in final} & {run.config.seed for run in table[KEY].search_runs}
+    assert not {run.config.seed for run in final} & {run.config.seed for run in table[KEY].search_runs()}
 
 
 def test_ties_go_to_the_smaller_lr_then_the_smaller_decay():
@@ -74,7 +74,7 @@ def test_a_score_that_is_no_number_never_wins(bad: float | None):
 def test_a_diverged_run_counts_as_the_worst_score():
     sweep = SweepConfig(**{**GRID, "weight_decay": 0.1}, search_seeds=3)
     table, outcomes = scored(sweep, {(1e-5, 0.1): [70.0, 70.0, 70.0], (2e-5, 0.1): [90.0, 90.0, 90.0]})
-    runs = [run.run_id for run in table[KEY].search_runs if run.hparams.lr == 2e-5]
+    runs = [run.run_id for run in table[KEY].search_runs() if run.hparams.lr == 2e-5]
     one = {**outcomes, runs[0]: Outcome("diverged", 95.0)}
     two = {**one, runs[1]: Outcome("diverged", 95.0)}
     assert chosen(table, KEY, one) == Hparams(2e-5, 0.1)  # median of (none, 90, 90)
@@ -83,7 +83,7 @@ def test_a_diverged_run_counts_as_the_worst_score():
 
 def test_nothing_is_chosen_before_the_search_is_finished_or_where_all_diverged():
     table, outcomes = scored(SweepConfig(**GRID), {(1e-5, 0.1): [70.0], (1e-5, 0.2): [70.0], (2e-5, 0.1): [70.0]})
-    last = next(run.run_id for run in table[KEY].search_runs if run.hparams == (2e-5, 0.2))
+    last = next(run.run_id for run in table[KEY].search_runs() if run.hparams == (2e-5, 0.2))
     assert chosen(table, KEY, outcomes) is None
     assert chosen(table, KEY, {**outcomes, last: Outcome("failed", None)}) is None
     assert chosen(table, KEY, {**outcomes, last: Outcome("diverged", None)}) == Hparams(1e-5, 0.1)
@@ -98,7 +98,7 @@ def test_one_point_needs_no_search():
 def test_heldout_searches_on_training_rows_and_only_final_runs_see_the_dev_set():
     sweep = SweepConfig(**GRID, protocol="heldout", holdout_fraction=0.2, holdout_seed=7)
     table, outcomes = scored(sweep, {(lr, wd): [70.0] for lr in (1e-5, 2e-5) for wd in (0.1, 0.2)})
-    assert {(r.config.holdout_fraction, r.config.holdout_seed) for r in table[KEY].search_runs} == {(0.2, 7)}
+    assert {(r.config.holdout_fraction, r.config.holdout_seed) for r in table[KEY].search_runs()} == {(0.2, 7)}
     assert {run.config.holdout_fraction for run in final_runs(table, KEY, outcomes)} == {0.0}
 
 

@@ -48,8 +48,8 @@ def test_what_is_no_value_of_the_field_is_left_for_the_class_to_refuse() -> None
 @pytest.mark.parametrize("command", ["run", "sweep", "plan", "status"])
 def test_every_field_is_an_option_with_its_docstring(command: str) -> None:
     """But for tables, which `--set` fills."""
-    fields = {n: RunConfig.model_fields[n] for n in (RunConfig.model_fields if command == "run" else RUN_FIELDS)}
-    fields |= {} if command == "run" else SweepConfig.model_fields
+    fields = {} if command == "run" else dict(SweepConfig.model_fields)
+    fields |= {n: RunConfig.model_fields[n] for n in (RunConfig.model_fields if command == "run" else RUN_FIELDS)}
     shown = CliRunner().invoke(app, [command, "--help"], terminal_width=4000).output
     assert "--optim-args" not in shown and "--own-task" not in shown and "--routes" not in shown
     for name, info in fields.items():

@@ -96,7 +96,7 @@ def progress_table(progress: "Progress") -> "Table":
         best, point = "-", ""
         if row.best is not None and row.hparams is not None:
             best = f"{row.best:.2f}" if row.is_final else f"({row.best:.2f})"
-            point = f"{row.hparams.lr:g}, {row.hparams.weight_decay:g}"
+            point = ", ".join([f"{row.hparams.lr:g}, {row.hparams.weight_decay:g}", *row.hparams.others_in_words])
         failed = f"{row.failed or '-'}" + (f" +{row.diverged} div." if row.diverged else "")
         table.add_row(
             row.task, row.name, f"{row.done}/{row.total}", str(row.running or "-"), failed, best, point,

@@ -13,12 +13,16 @@ HELPS = {
     "tasks": "Only these tasks.",
     "optimizers": "Only these rows of the file, or any other optimizers by name.",
 }
+RUN_HELPS = {
+    "init_from": f"{RunConfig.model_fields['init_from'].description} For one task, from another: "
+    "--set init_from.rte=mnli.",
+}
 
 
 def sweep_options(command: Callable[..., None]) -> Callable[..., None]:
     """An option for every key of a sweep file, and for every field that its runs share."""
     of_the_sweep = with_fields(SweepConfig, into="sweep_fields", helps=HELPS)
-    return with_fields(RunConfig, RUN_FIELDS, into="run_fields")(of_the_sweep(command))
+    return with_fields(RunConfig, RUN_FIELDS, into="run_fields", helps=RUN_HELPS)(of_the_sweep(command))
 
 
 def same_options(command: Callable[..., None]) -> Callable[..., None]:

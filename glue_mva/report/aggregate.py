@@ -20,8 +20,8 @@ from glue_mva.report.load import Runs, arguments_of, check_comparable
 from glue_mva.report.settings import only_of_sweep
 from glue_mva.report.stats import mean_interval, standard_error
 from glue_mva.sweep.config import FIRST_SEARCH_SEED, LAST_SEARCH_SEED, OptimizerEntry, SweepConfig
+from glue_mva.sweep.hparams import Hparams, further_from, scalar
 from glue_mva.sweep.protocol import (
-    Hparams,
     Outcome,
     SweepRun,
     best_point,
@@ -31,6 +31,9 @@ from glue_mva.sweep.protocol import (
     search_runs,
 )
 from glue_mva.tasks import TASKS
+
+POINT = ["lr", "weight_decay", "further"]
+"""Columns of the members that tell the points of a row apart."""
 
 MATCHED_SIGN = "η\N{PRIME}"
 """What the paper's Figure 5 calls a learning rate that was set to match a step size."""
@@ -83,7 +86,8 @@ class Study:
     """Columns, in the paper's order."""
     rows: list[Row]
     members: pd.DataFrame
-    """One line per (row, stage, run): columns of the runs' table, and `row`, `stage` (search or final)."""
+    """One line per (row, stage, run): columns of the runs' table, and `row`, `stage` (search or final), `further`
+    (`Hparams.further`)."""
     chosen: dict[tuple[str, str], Hparams]
     """(task, row) -> the point whose final runs the table shows; missing while the search is not finished."""
     final_seeds: int
@@ -98,8 +102,13 @@ class Study:
         return self._parts.get((task, row, stage), self.members.iloc[:0])
 
     @cached_property
+    def further(self) -> list[str]:
+        """Names of what some row searches beside lr and weight decay."""
+        return list(dict.fromkeys(name for text in self.members["further"].unique() for name in further_from(text)))
+
+    @cached_property
     def _parts(self) -> dict[Any, pd.DataFrame]:
-        return dict(iter(self.members.sort_values(["lr", "weight_decay", "seed"]).groupby(["task", "row", "stage"])))
+        return dict(iter(self.members.sort_values([*POINT, "seed"]).groupby(["task", "row", "stage"])))
 
     def final(self, task: str, row: str) -> pd.DataFrame:
         """The final runs of one cell of the table, diverged and failed ones included."""
@@ -133,9 +142,9 @@ def study(runs: Runs, sweep: SweepConfig | None, seeds: int | None = None, *, as
     return made
 
 
-def _members(runs: Runs, placed: Iterable[tuple[str, str, str]]) -> pd.DataFrame:
-    """(row, stage, run_id) triples -> the runs' columns with `row` and `stage` in front."""
-    frame = pd.DataFrame(list(dict.fromkeys(placed)), columns=["row", "stage", "run_id"])
+def _members(runs: Runs, placed: Iterable[tuple[str, str, str, str]]) -> pd.DataFrame:
+    """(row, stage, further hyperparameters, run_id) -> the runs' columns with these in front."""
+    frame = pd.DataFrame(list(dict.fromkeys(placed)), columns=["row", "stage", "further", "run_id"])
     return frame.merge(runs.table.reset_index(drop=True), on="run_id", how="left")
 
 
@@ -143,7 +152,7 @@ def _one_run_per_seed(made: Study) -> pd.DataFrame:
     """Two records of one seed at one point (as from two paths of one model) count once: the latest finished one."""
     m = made.members
     ranked = m.assign(finished=m["status"].isin(FINISHED)).sort_values(["finished", "created"])
-    kept = ranked.drop_duplicates(["task", "row", "stage", "lr", "weight_decay", "seed"], keep="last")
+    kept = ranked.drop_duplicates(["task", "row", "stage", *POINT, "seed"], keep="last")
     dropped = ranked[~ranked.index.isin(kept.index)]
     for (task, row), part in dropped.groupby(["task", "row"]):
         twice = ", ".join(str(seed) for seed in sorted(part["seed"].unique()))
@@ -183,12 +192,12 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
         if (best := best_point(medians)) is not None:
             chosen[str(task), str(row)] = best
     searched = searching | ~searching.groupby([named["task"], named["row"]]).transform("any")
-    placed = [(run["row"], "search", run["run_id"]) for _, run in named[searched].iterrows()]
+    placed = [(run["row"], "search", "", run["run_id"]) for _, run in named[searched].iterrows()]
     for _, run in named[~searching].iterrows():
         key = (run["task"], run["row"])
         point = Hparams(run["lr"], run["weight_decay"])
         if chosen.get(key, point) == point:  # a cell without any score shows what became of its runs
-            placed.append((run["row"], "final", run["run_id"]))
+            placed.append((run["row"], "final", "", run["run_id"]))
     rows = ordered({Row(n, o) for n, o in zip(names, table["optim"], strict=True)})
     notes = [
         "no sweep file was given or found: the final seeds of a cell are all its runs at the point with the best "
@@ -217,7 +226,7 @@ def _key(task: str, optim: str, args: dict[str, Any], lr: float, decay: float, s
 def _run_key(run: SweepRun) -> tuple:
     config, constants = run.config, get_optimizer(run.config.optim).constants
     args = {**constants, **arguments_of(config.optim_args, config.routes)}
-    return _key(run.task, config.optim, args, *run.hparams, config.seed, config.holdout_fraction)
+    return _key(run.task, config.optim, args, config.lr, config.weight_decay, config.seed, config.holdout_fraction)
 
 
 def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: bool) -> Study:
@@ -227,7 +236,7 @@ def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: 
     found: dict[tuple, dict[str, str]] = {}  # settings -> start -> the record's run_id
     for task, optim, lr, decay, seed, holdout, args, begin, run_id in t[list(columns)].itertuples(index=False):
         of_key = found.setdefault(_key(task, optim, json.loads(args), lr, decay, seed, holdout), {})
-        of_key[begin or ""] = run_id
+        of_key[begin if isinstance(begin, str) else ""] = run_id
     # Records are found by their settings, not by run_id, which depends on folders that may not be on this machine.
     table = cells(sweep)
     matching: dict[str, str] = {}  # the sweep's run_id -> the record's
@@ -247,10 +256,10 @@ def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: 
     for key in table:
         final = final_runs(table, key, outcomes)
         if final:
-            chosen[key] = Hparams(*final[0].hparams)
+            chosen[key] = final[0].hparams
         for stage, members in (("search", search_runs(table, key, outcomes)), ("final", final)):
             counts[*key, stage] = len(members)
-            placed += [(key[1], stage, matching[r.run_id]) for r in members if r.run_id in matching]
+            placed += [(key[1], stage, r.hparams.further, matching[r.run_id]) for r in members if r.run_id in matching]
     rows = ordered(_row_of_entry(e) for e in sweep.optimizers)
     made = Study(runs, [k for k in TASKS if k in sweep.tasks], rows, _members(runs, placed), chosen,
                  seeds or sweep.final_seeds, sweep, counts)  # fmt: skip
@@ -274,7 +283,8 @@ def _row_of_entry(entry: OptimizerEntry) -> Row:
 def _outcome(row: "pd.Series[Any]") -> Outcome:
     score = None if math.isnan(row["score"]) else float(row["score"])
     step_size = None if math.isnan(row["step_size"]) else float(row["step_size"])
-    return Outcome(row["status"], score, step_size, weights=row["weights"] or "unknown")
+    weights = row["weights"] if isinstance(row["weights"], str) else "unknown"
+    return Outcome(row["status"], score, step_size, weights=weights)
 
 
 # --- cells ----------------------------------------------------------------------------------------------------------
@@ -286,21 +296,24 @@ _MEANS = ("best_epoch", "last_epoch", "majority_score", "dev_rows", "train_rows"
 def cell_table(made: Study) -> pd.DataFrame:
     """One line per task, row, stage and point, with the columns of `cells.csv` (docs/report.md)."""
     metrics = [c for c in made.members.columns if c.startswith(("best ", "last ")) and "/" in c]
-    keys = ["task", "row", "stage", "lr", "weight_decay"]
+    keys = ["task", "row", "stage", *POINT]
     groups = made.members.groupby(keys)
     ok = made.members[made.members["status"] == "ok"]
     means = groups[list(_MEANS)].mean().join(ok.groupby(keys)[metrics].mean().add_prefix("mean "))
     means_of = means.to_dict(orient="index")
-    lines = []
+    lines: list[dict[Any, Any]] = []
     for key, part in groups:
-        task, row, stage, lr, decay = map(_plain, key)
+        task, row, stage, lr, decay, further = map(_plain, key)
+        others = further_from(further)
+        columns: dict[str, Any] = {name: scalar(others.get(name)) for name in made.further}
         usable = part[part["status"] == "ok"]
         scores = usable["score"].dropna().to_numpy()
         low, high = mean_interval(scores) if len(scores) else (math.nan, math.nan)
         counts = part["status"].value_counts()
         lines.append({
             "task": task, "row": row, "stage": stage, "optim": part["optim"].iloc[0], "lr": lr, "weight_decay": decay,
-            "optim_args": part["optim_args"].iloc[0], "chosen": made.chosen.get((task, row)) == (lr, decay),
+            **columns, "optim_args": part["optim_args"].iloc[0],
+            "chosen": made.chosen.get((task, row)) == Hparams(lr, decay, tuple(others.items())),
             "runs": len(part), "ok": len(scores), "diverged": int(counts.get("diverged", 0)),
             "failed": int(counts.get("failed", 0)), "seeds": " ".join(map(str, sorted(part["seed"]))),
             "median": float(np.median(scores)) if len(scores) else math.nan,
@@ -323,19 +336,23 @@ def sort_like_table(frame: pd.DataFrame, made: Study) -> pd.DataFrame:
     """Lines in the order of the paper's columns and rows, then by stage and point."""
     tasks, rows = made.tasks, [r.name for r in made.rows]
     keys = frame.assign(task=frame["task"].map(tasks.index), row=frame["row"].map(rows.index))
-    order = keys.sort_values(["task", "row", "stage", "lr", "weight_decay"]).index
+    order = keys.sort_values(["task", "row", "stage", "lr", "weight_decay", *made.further]).index
     return frame.loc[order].reset_index(drop=True)
 
 
 def run_table(made: Study) -> pd.DataFrame:
     """One line per run, with the columns of `runs.csv`; a run of several rows or stages names them all."""
-    joined: dict[str, Any] = {"row": _join, "stage": _join}
+    joined: dict[str, Any] = {"row": _join, "stage": _join, "further": "max"}
     places = made.members.groupby("run_id").agg(joined)
     table = made.runs.table.loc[places.index].reset_index(drop=True)
     table.insert(1, "row", places.loc[table["run_id"], "row"].to_numpy())
     table.insert(2, "stage", places.loc[table["run_id"], "stage"].to_numpy())
+    others = [further_from(text) for text in places.loc[table["run_id"], "further"]]
+    for name in made.further:
+        table.insert(list(table.columns).index("optim_args"), name, [scalar(found.get(name)) for found in others])
     rank = table["task"].map(list(TASKS).index)
-    order = table.assign(rank=rank).sort_values(["rank", "row", "lr", "weight_decay", "stage", "seed"]).index
+    by = ["rank", "row", "lr", "weight_decay", *made.further, "stage", "seed"]
+    order = table.assign(rank=rank).sort_values(by).index
     shown = table.loc[order].dropna(axis=1, how="all").reset_index(drop=True)
     return shown.assign(folder=[Path(folder).name for folder in shown["folder"]])
 

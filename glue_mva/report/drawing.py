@@ -50,6 +50,11 @@ def drawings(found: Results) -> list[Drawing]:
     """The figures of a report, in the page's order."""
     made, rows, searches = found.made, found.made.rows, found.searches
     paper = ", and the paper's medians" if found.with_paper else ""
+    heatmap = "Median search score by learning rate and weight decay; a red frame marks the chosen point"
+    if made.further:
+        heatmap = "Median search score by two hyperparameters; a red frame marks the chosen point"
+    if search_plots.shows_best_of_others(searches):
+        heatmap += "; where more than two were searched, the best over the others"
     listed = [
         Drawing("forest", "Differences of mean scores between optimizers, with 95 % intervals",
                 partial(plots.forest_figure, made, found.pairs, found.margin)),
@@ -57,8 +62,7 @@ def drawings(found: Results) -> list[Drawing]:
                 partial(plots.scores_figure, made, with_paper=found.with_paper)),
         Drawing("search", "Search score by the one hyperparameter that was searched; a dot is a seed, a ring the "
                 "chosen point, a cross a run without a score", partial(search_plots.line_figure, searches, rows)),
-        Drawing("heatmap", "Median search score by learning rate and weight decay; a red frame marks the chosen point",
-                partial(search_plots.heatmap_figure, searches, rows)),
+        Drawing("heatmap", heatmap, partial(search_plots.heatmap_figure, searches, rows)),
         Drawing("expected-best", "Expected best search score against runs tried",
                 partial(search_plots.expected_best_figure, searches, rows)),
     ]  # fmt: skip

@@ -13,6 +13,7 @@ from glue_mva.report.selection import selection_markdown
 from glue_mva.report.speed import speed_markdown
 from glue_mva.report.tables import table3_markdown
 from glue_mva.report.verdicts import decided_first, lead
+from glue_mva.sweep.hparams import shown
 from glue_mva.tasks import TASKS
 from glue_mva.text import (
     clean,
@@ -169,20 +170,22 @@ def _cost(page: Page) -> str:
     cells = page.found.cells
     cells = cells[(cells["stage"] == "final") & cells["chosen"]]
     labels = {row.name: row.label for row in page.found.made.rows}
+    further = page.found.made.further
 
     def value(line: "pd.Series", name: str) -> float:
         return float(line[name]) if name in line.index else float("nan")
 
     body = [
         [TASKS[line["task"]].title, labels[line["row"]], rate(line["lr"]), rate(line["weight_decay"]),
-         count(value(line, "updates")), score(value(line, "best_epoch")), score(line["median"]),
-         score(value(line, "median_last_score")), score(value(line, "majority_score")), seconds(value(line, "seconds")),
-         size(value(line, "peak_memory_bytes")), size(value(line, "optimizer_state_bytes"))]
+         *(shown(line[name]) for name in further), count(value(line, "updates")), score(value(line, "best_epoch")),
+         score(line["median"]), score(value(line, "median_last_score")), score(value(line, "majority_score")),
+         seconds(value(line, "seconds")), size(value(line, "peak_memory_bytes")),
+         size(value(line, "optimizer_state_bytes"))]
         for _, line in cells.iterrows()
     ]  # fmt: skip
-    header = ["Task", "Method", "lr", "Weight decay", "Updates", "Best epoch", "Best score", "Last score", "Constant",
-              "Seconds", "Peak memory", "Optimizer state"]  # fmt: skip
-    return markdown_table(header, body, "ll" + "r" * 10)
+    header = ["Task", "Method", "lr", "Weight decay", *further, "Updates", "Best epoch", "Best score", "Last score",
+              "Constant", "Seconds", "Peak memory", "Optimizer state"]  # fmt: skip
+    return markdown_table(header, body, "ll" + "r" * (10 + len(further)))
 
 
 def _provenance(page: Page) -> str:

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from glue_mva.report import stats
-from glue_mva.report.aggregate import Row, Study
-from glue_mva.sweep.protocol import Hparams
+from glue_mva.report.aggregate import POINT, Row, Study
+from glue_mva.sweep.hparams import Hparams, further_from, scalar, shown
 from glue_mva.tasks import TASKS
 from glue_mva.text import markdown_table, rate, score, signed
 
@@ -22,10 +22,12 @@ class Selection:
     task: str
     row: Row
     points: pd.DataFrame
-    """One line per point: `lr`, `weight_decay`, `median` (NaN without a score), `runs`, `diverged`."""
+    """One line per point: its `hparams`, `median` (NaN without a score), `runs`, `diverged`."""
     runs: pd.DataFrame
-    """The search runs: `lr`, `weight_decay`, `seed`, `score` (NaN without one)."""
+    """The search runs: their `hparams`, `seed`, `score` (NaN without one)."""
     chosen: Hparams | None
+    hparams: list[str] = field(default_factory=lambda: ["lr", "weight_decay"])
+    """Names of what tells the points apart: lr, weight decay, and whatever else the row searches."""
     edges: list[str] = field(default_factory=list)
     """Where the chosen point lies on the edge of what was searched: `lr is the highest`."""
     search_score: float = math.nan
@@ -47,18 +49,20 @@ def selections(made: Study) -> list[Selection]:
 def _selection(made: Study, task: str, row: Row) -> Selection:
     runs = made.of(task, row.name, "search")
     scored = runs.assign(score=runs["score"].where(runs["status"] == "ok"))
-    groups = scored.groupby(["lr", "weight_decay"])
+    further = [further_from(text) for text in scored["further"]]
+    names = ["lr", "weight_decay", *(further[0] if further else ())]
+    scored = scored.assign(**{name: [scalar(point[name]) for point in further] for name in names[2:]})
+    groups = scored.groupby(names)
     points = groups.agg(median=("score", "median"), runs=("score", "size"),
                         diverged=("status", lambda s: int((s == "diverged").sum()))).reset_index()  # fmt: skip
-    result = Selection(task, row, points, scored[["lr", "weight_decay", "seed", "score"]],
-                       made.chosen.get((task, row.name)))  # fmt: skip
+    result = Selection(task, row, points, scored[[*names, "seed", "score"]], made.chosen.get((task, row.name)), names)
     if len(points) < 2:
         return result
     result.best_of = stats.expected_best(_tried(scored))
     if result.chosen is None:
         return result
     result.edges = edges(points, result.chosen)
-    at = points[(points["lr"] == result.chosen.lr) & (points["weight_decay"] == result.chosen.weight_decay)]
+    at = points[[tuple(point) == tuple(result.chosen.in_table.values()) for point in points[names].to_numpy(object)]]
     result.search_score = float(at["median"].iloc[0]) if len(at) else math.nan
     final = made.final(task, row.name)
     result.final_median = float(made.scores(task, row.name).median())
@@ -79,18 +83,18 @@ def _tried(runs: pd.DataFrame) -> NDArray[np.float64]:
 def edges(points: pd.DataFrame, chosen: Hparams) -> list[str]:
     """Searched hyperparameters whose chosen value is the lowest or highest of several."""
     found = []
-    for name in Hparams._fields:
-        values, value = points[name].unique(), getattr(chosen, name)
-        if len(values) > 1 and value in (values.min(), values.max()):
+    for name, value in chosen.in_table.items():
+        values = points[name].unique()
+        if len(values) > 1 and not isinstance(value, bool | str) and value in (values.min(), values.max()):
             end = "lowest" if value == values.min() else "highest"
-            found.append(f"{name.replace('_', ' ')} is the {end}")
+            found.append(f"{'weight decay' if name == 'weight_decay' else name} is the {end}")
     return found
 
 
 def seed_deviation(runs: pd.DataFrame) -> float:
     """Standard deviation of one score over seeds at equal hyperparameters, pooled over points with several seeds."""
     squares, freedom = 0.0, 0
-    for _, part in runs[runs["status"] == "ok"].groupby(["lr", "weight_decay", "holdout_fraction"]):
+    for _, part in runs[runs["status"] == "ok"].groupby([*POINT, "holdout_fraction"]):
         values = part["score"].dropna()
         if len(values) > 1:
             squares += float(((values - values.mean()) ** 2).sum())
@@ -111,14 +115,17 @@ def selection_markdown(found: list[Selection]) -> str:
     if not found:
         return "No cell was searched: every cell has one point.\n"
     body = []
+    others = list(dict.fromkeys(name for s in found for name in s.hparams[2:]))
     for s in found:
+        further = dict(s.chosen.others) if s.chosen else {}
         lr, decay = (rate(s.chosen.lr), rate(s.chosen.weight_decay)) if s.chosen else ("-", "-")
         drop = signed(s.search_score - s.final_median) if s.fresh_seeds else "-"
-        body.append([TASKS[s.task].title, s.row.label, str(len(s.points)), lr, decay, score(s.search_score),
+        body.append([TASKS[s.task].title, s.row.label, str(len(s.points)), lr, decay,
+                     *(shown(further.get(name)) for name in others), score(s.search_score),
                      score(s.final_median), drop, _range(s.flattery), _budget(s)])  # fmt: skip
-    header = ["Task", "Method", "Points", "lr", "Weight decay", "Search score", "Final median", "Search - final",
-              "Expected flattery", "Best of 1, half, all runs"]  # fmt: skip
-    text = markdown_table(header, body, "ll" + "r" * 8)
+    header = ["Task", "Method", "Points", "lr", "Weight decay", *others, "Search score", "Final median",
+              "Search - final", "Expected flattery", "Best of 1, half, all runs"]  # fmt: skip
+    text = markdown_table(header, body, "ll" + "r" * (8 + len(others)))
     warnings = [f"- {TASKS[s.task].title}, {s.row.label}: the chosen {' and '.join(s.edges)} that was searched; "
                 "a better point may lie outside\n" for s in found if s.edges]  # fmt: skip
     return text + (f"\nAt the edge of the grid:\n\n{''.join(warnings)}" if warnings else "")

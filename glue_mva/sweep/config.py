@@ -1,5 +1,6 @@
 """`SweepConfig`: what a sweep file says, checked, with every problem listed at once. Imports no torch."""
 
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from glue_mva.config.run import NonNegative, Positive, RunConfig, Seed
 from glue_mva.errors import UsageError, nearest
 from glue_mva.files import expanded
 from glue_mva.optim.registry import get_optimizer
+from glue_mva.sweep.hparams import Hparams, hashable, values_to_search
 from glue_mva.tasks import TASKS, get_task
 
 _PACKAGE = Path(__file__).parents[1]
@@ -73,12 +75,20 @@ class OptimizerEntry(Config):
     """Learning rates to search, in place of the sweep's."""
     weight_decay: Decays | None = None
     """Weight decays to search, in place of the sweep's."""
+    search: dict[str, list[Any]] = Field(default_factory=dict)
+    """Further hyperparameters to search: name -> values. An entry names them beside its other keys
+    (`beta1 = [0.9, 0.95]`); one value goes to `optim_args`."""
     match_step_size: str | None = None
     """Name of another row. This one is then not searched: it takes the best hyperparameters of the plain row of the
     same optimizer, with lr scaled so that the average step size equals the other row's (eta' in the paper's Figure 5).
     """
     name: str = Field(default="", validate_default=True)
     """Name of the row, unique in the sweep; by default the optimizer's, with `-matched` for a matched one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hyperparameters_by_name(cls, values: Any) -> Any:
+        return _with_search(values, list(cls.model_fields)) if isinstance(values, dict) else values
 
     @field_validator("optim")
     @classmethod
@@ -95,10 +105,36 @@ class OptimizerEntry(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        RunConfig(task="rte", optim=self.optim, optim_args=self.optim_args, routes=self.routes)  # refuses what is wrong
-        if self.match_step_size is not None and (self.lr or self.weight_decay):
-            raise ValueError("match_step_size leaves nothing to search: drop lr and weight_decay")
+        for others in self.further_points:  # refuses what is wrong
+            args = Hparams(0, 0, others).applied(self.optim, self.optim_args)
+            RunConfig(task="rte", optim=self.optim, optim_args=args, routes=self.routes)
+        if self.match_step_size is not None and (self.lr or self.weight_decay or self.search):
+            named = ", ".join(["lr, weight_decay", *self.search])
+            raise ValueError(f"match_step_size leaves nothing to search: drop {named}")
         return self
+
+    @property
+    def further_points(self) -> list[tuple[tuple[str, Any], ...]]:
+        """Every combination of the further hyperparameters; a single empty one where there are none."""
+        values = [[(name, hashable(value)) for value in values] for name, values in self.search.items()]
+        return list(itertools.product(*values))
+
+
+def _with_search(values: dict[str, Any], fields: list[str]) -> dict[str, Any]:
+    """Keys of an entry that are no fields are hyperparameters: several values to `search`, one to `optim_args`."""
+    given = {**(values["search"] if isinstance(values.get("search"), dict) else {}),
+             **{key: value for key, value in values.items() if key not in fields}}  # fmt: skip
+    args = values.get("optim_args", {})
+    if not given or not isinstance(values.get("optim"), str) or not isinstance(args, dict):
+        return values
+    spec = get_optimizer(values["optim"])
+    if twice := [key for key in given if key in args]:
+        raise ValueError(f"{', '.join(twice)}: given in optim_args too")
+    found = {key: values_to_search(spec, key, value, fields) for key, value in given.items()}
+    single = Hparams(0, 0, tuple((key, hashable(v[0])) for key, v in found.items() if len(v) == 1))
+    rest = {key: value for key, value in values.items() if key in fields}
+    return {**rest, "optim_args": single.applied(values["optim"], args),
+            "search": {key: v for key, v in found.items() if len(v) > 1}}  # fmt: skip
 
 
 def _entry(value: Any) -> Any:

@@ -294,4 +294,4 @@ def in_words(outcome: Outcome) -> str:
 
 def describe(run: SweepRun) -> str:
     """A run in words, for people."""
-    return f"{run.task} {run.row} lr {run.hparams.lr:g} wd {run.hparams.weight_decay:g} seed {run.config.seed}"
+    return f"{run.task} {run.row} {run.hparams.in_words} seed {run.config.seed}"

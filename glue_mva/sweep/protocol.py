@@ -10,10 +10,10 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from glue_mva.config.identity import run_id
 from glue_mva.config.recipes import RECIPES
@@ -21,15 +21,9 @@ from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.record import FINISHED, RunRecord, Status
 from glue_mva.sweep.config import FIRST_FINAL_SEED, FIRST_SEARCH_SEED, OptimizerEntry, SweepConfig, base_rows
+from glue_mva.sweep.hparams import Hparams
 
 Stage = Literal["search", "final"]
-
-
-class Hparams(NamedTuple):
-    """One point of the grid."""
-
-    lr: float
-    weight_decay: float
 
 
 @dataclass(frozen=True)
@@ -81,8 +75,8 @@ def mean_step_size(record: RunRecord) -> float | None:
 
 
 def best_point(medians: Mapping[Hparams, float]) -> Hparams | None:
-    """The point with the highest median score; of equals, the smaller lr, then the smaller weight decay. `None` where
-    no point has a score."""
+    """The point with the highest median score; of equals, the smallest in the order of `Hparams`. `None` where no point
+    has a score."""
     best = min(medians, key=lambda point: (-medians[point], point), default=None)
     return best if best is not None and medians[best] > -math.inf else None
 
@@ -127,7 +121,7 @@ class Cell:
             return [Hparams(paper["lr"][0], paper["weight_decay"][0])]
         rates = self.entry.lr or self.sweep.lr
         decays = self.entry.weight_decay or self.sweep.weight_decay
-        return [Hparams(lr, decay) for lr in rates for decay in decays]
+        return [Hparams(lr, decay, others) for lr in rates for decay in decays for others in self.entry.further_points]
 
     def search_runs(self, start: str = "") -> list[SweepRun]:
         """The runs that choose among the points; none where there is one point.
@@ -190,13 +184,14 @@ class Cell:
         """A config of this cell with other hyperparameters and seed: for what is the same in all of its final runs."""
         keeps = {"save_model": True} if self.task in self.sweep.sources.values() else {}  # others start from the best
         given = {**self.sweep.fields_of(self.task), **keeps, "output": self.sweep.output, "resume": True}
-        return resolve(RunConfig(**given, optim=self.entry.optim, optim_args=self.entry.optim_args,
-                                 routes=self.entry.routes))  # fmt: skip
+        args = self.grid[0].applied(self.entry.optim, self.entry.optim_args) if self.grid else self.entry.optim_args
+        return resolve(RunConfig(**given, optim=self.entry.optim, optim_args=args, routes=self.entry.routes))
 
     def _runs(self, stage: Stage, point: Hparams, seeds: range, start: str, *, holdout: bool) -> list[SweepRun]:
         """The values were checked by `SweepConfig` already, so the configs are copied unchecked."""
-        values: dict[str, Any] = point._asdict()
+        values: dict[str, Any] = {"lr": point.lr, "weight_decay": point.weight_decay}
         values["sources"] = {**self.any_config.sources, **dict.fromkeys(values, "given")}
+        values["optim_args"] = point.applied(self.entry.optim, self.any_config.optim_args)
         if stage == "search" and self.sweep.protocol != "grid":
             values |= {"predict_test": False, "save_model": False}  # only final runs are ever handed out
         if holdout:
@@ -291,7 +286,7 @@ def chosen(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> Hparams | 
     step, base_step = (_step_size(table, k, outcomes) for k in ((cell.task, cell.entry.match_step_size), base))
     if hparams is None or not step or not base_step:
         return None
-    return hparams._replace(lr=float(f"{hparams.lr * step / base_step:.1e}"))
+    return replace(hparams, lr=float(f"{hparams.lr * step / base_step:.1e}"))
 
 
 def _step_size(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> float | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from glue_mva.report.build import build_report
 from glue_mva.report.results import results
 from glue_mva.sweep.config import load_sweep
+from glue_mva.sweep.hparams import Hparams
 from glue_mva.sweep.protocol import Outcome, cells, known_runs
 from tests.report import factory
 
@@ -32,7 +33,7 @@ def make_records(runs: Path) -> None:
             if run.run_id in outcomes or (c.task, c.optim, c.seed) == ("stsb", "madam", 3):
                 continue
             fields = {"lr": c.lr, "weight_decay": c.weight_decay, "seed": c.seed}
-            if run.stage == "search" and run.hparams == (2e-5, 0.2) and c.optim == "adam":
+            if run.stage == "search" and run.hparams == Hparams(2e-5, 0.2) and c.optim == "adam":
                 record = factory.make_record(c.task, c.optim, score=None, status="diverged", points=5, **fields)
                 factory.write_run(runs, record)
             else:

@@ -13,6 +13,7 @@ from glue_mva.report.aggregate import Study, cell_table, missing_reason, run_tab
 from glue_mva.report.load import check_comparable, load_runs
 from glue_mva.report.results import results
 from glue_mva.sweep.config import SweepConfig
+from glue_mva.sweep.hparams import Hparams
 from glue_mva.sweep.kept import keep_sweep
 from glue_mva.sweep.protocol import Outcome, cells, known_runs
 from tests.report.factory import make_record, write_run
@@ -52,7 +53,7 @@ def test_paper_protocol_selects_by_search_seeds_and_shows_other_seeds(tmp_path: 
     sweep = sweep_of(search_seeds=2)
     run_sweep(sweep, tmp_path)
     made = study(load_runs([tmp_path]), sweep)
-    assert made.chosen["rte", "adam"] == (2e-5, 0.2)
+    assert made.chosen["rte", "adam"] == Hparams(2e-5, 0.2)
     assert list(made.scores("rte", "adam").index) == [1, 2, 3, 4]
     assert made.scores("rte", "adam").median() == pytest.approx(75 + 2 + 4 - 2 + 0.25)
     assert len(made.of("rte", "adam", "search")) == 12

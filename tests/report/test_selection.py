@@ -11,7 +11,7 @@ from glue_mva.report.aggregate import study
 from glue_mva.report.load import load_runs
 from glue_mva.report.selection import edges, median_noise, seed_deviation, selection_markdown, selections
 from glue_mva.sweep.config import SweepConfig
-from glue_mva.sweep.protocol import Hparams
+from glue_mva.sweep.hparams import Hparams
 from tests.report.factory import make_record, write_run
 
 POINTS = pd.DataFrame([(lr, decay) for lr in (1e-5, 2e-5, 4e-5) for decay in (0.1, 0.2)],
@@ -49,7 +49,7 @@ SWEEP = SweepConfig(tasks=["rte"], optimizers=["adam"], lr=[1e-5, 2e-5, 4e-5, 5e
 
 def test_search_score_against_final_median(searched: Path) -> None:
     (found,) = selections(study(load_runs([searched]), SWEEP))
-    assert found.chosen == (4e-5, 0.1)
+    assert found.chosen == Hparams(4e-5, 0.1)
     assert (found.search_score, found.final_median, found.fresh_seeds) == (75.0, 73.0, True)
     assert found.edges == []  # 5e-5 was tried, and diverged
     # Seed noise from the chosen point's 4 runs: 75, 72, 73, 74.

@@ -21,7 +21,7 @@ def scored(sweep: SweepConfig, scores: dict[tuple[float, float], list[float | No
     table = cells(sweep)
     outcomes = {}
     for point, values in scores.items():
-        runs = [run for run in table[KEY].search_runs() if run.hparams == point]
+        runs = [run for run in table[KEY].search_runs() if run.hparams == Hparams(*point)]
         outcomes |= {run.run_id: Outcome(status, value) for run, value in zip(runs, values, strict=True)}
     return table, outcomes
 
@@ -83,7 +83,7 @@ def test_a_diverged_run_counts_as_the_worst_score():
 
 def test_nothing_is_chosen_before_the_search_is_finished_or_where_all_diverged():
     table, outcomes = scored(SweepConfig(**GRID), {(1e-5, 0.1): [70.0], (1e-5, 0.2): [70.0], (2e-5, 0.1): [70.0]})
-    last = next(run.run_id for run in table[KEY].search_runs() if run.hparams == (2e-5, 0.2))
+    last = next(run.run_id for run in table[KEY].search_runs() if run.hparams == Hparams(2e-5, 0.2))
     assert chosen(table, KEY, outcomes) is None
     assert chosen(table, KEY, {**outcomes, last: Outcome("failed", None)}) is None
     assert chosen(table, KEY, {**outcomes, last: Outcome("diverged", None)}) == Hparams(1e-5, 0.1)
@@ -106,13 +106,13 @@ def test_grid_selects_among_its_own_runs_and_adds_none():
     sweep = SweepConfig(**GRID, protocol="grid", final_seeds=2)
     table, outcomes = scored(sweep, {(lr, wd): [lr, 70.0 + lr] for lr in (1e-5, 2e-5) for wd in (0.1, 0.2)})
     assert {run.run_id for run in known_runs(table, outcomes)} == set(outcomes)
-    assert {run.hparams for run in final_runs(table, KEY, outcomes)} == {(2e-5, 0.1)}
+    assert {run.hparams for run in final_runs(table, KEY, outcomes)} == {Hparams(2e-5, 0.1)}
 
 
 def test_fixed_takes_the_papers_best_points():
     runs = expand(load_sweep("table3", {"protocol": "fixed"}))
     best = {(task, optim, *points[task]) for optim, points in paper.BEST_HPARAMS.items() for task in points}
-    assert {(run.task, run.config.optim, *run.hparams) for run in runs} == best
+    assert {(run.task, run.config.optim, run.hparams.lr, run.hparams.weight_decay) for run in runs} == best
     assert len(best) == 32
 
 

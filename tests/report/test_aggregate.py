@@ -98,7 +98,7 @@ def test_a_row_with_routes_is_one_of_its_own(tmp_path: Path) -> None:
     for record in [read_record(path) for path in tmp_path.glob("*/record.json")]:
         write_run(tmp_path, record.model_copy(update={"optimizer_source": optimizer_source(record.config)}))
     runs = load_runs([tmp_path])
-    check_comparable(runs)
+    check_comparable(runs, runs.table["optim"])
     made = study(runs, sweep)
     assert [row.label for row in made.rows] == ["Adam", "inside"] and not made.runs.notes
     assert [len(made.final("rte", row)) for row in ("adam", "inside")] == [4, 4]

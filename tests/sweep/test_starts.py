@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from glue_mva.config.identity import run_id, weights_digest
+from glue_mva.errors import UsageError
 from glue_mva.record import read_record
 from glue_mva.report.results import results
 from glue_mva.sweep import Outcome, SweepConfig, cells, chosen, final_runs, known_runs, load_sweep
@@ -17,7 +18,9 @@ from glue_mva.sweep.launch import launch, read_progress
 from glue_mva.sweep.plan import Machines, make_plan
 from glue_mva.sweep.protocol import search_runs, start
 from glue_mva.sweep.worker import Finished
+from glue_mva.training.export import make_again
 from tests.command import call
+from tests.report.factory import make_record, write_run
 
 from .conftest import Notes
 
@@ -210,6 +213,15 @@ def test_the_command_line_says_what_starts_from_what(copied: Path):
     assert refused.refused_in_one_line and "mrpc starts from rte, which is not among the tasks" in refused.stderr
 
 
+def test_a_run_is_made_again_from_the_source_that_lies_beside_it(copied: Path, here: Path, tmp_path: Path):
+    moved = copied.rename(copied.with_name("moved"))
+    folder = of_task(moved, "mrpc", "adam")[0]
+    path = folder / "record.json"
+    path.write_text(path.read_text().replace("/runs/rte-", "/gone/rte-"))
+    again = make_again(read_record(folder), folder, tmp_path / "again")
+    assert again.record.score == read_record(folder).score and again.largest_difference == 0
+
+
 def test_a_row_without_a_start_is_named(copied: Path):
     for folder in of_task(copied, "rte", "adam"):
         path = folder / "record.json"
@@ -217,3 +229,24 @@ def test_a_row_without_a_start_is_named(copied: Path):
         path.write_text(json.dumps({**record, "status": "diverged", "score": None, "error": "the loss was not finite"}))
     done = call("sweep", str(copied), "--engine", "inline")
     assert done.code == 1 and "mrpc adam cannot start: no final run that it would start from has a score" in done.stdout
+
+
+def test_a_table_of_runs_that_start_from_a_model_says_so_and_stands_beside_no_numbers_of_the_paper(tmp_path: Path):
+    sweep = SweepConfig(tasks=["rte"], optimizers=["adam"], lr=1e-5, weight_decay=0.1, final_seeds=2)
+    for seed in (1, 2):
+        record = make_record("rte", "adam", lr=1e-5, weight_decay=0.1, seed=seed)
+        started = record.model.model_copy(update={"start": "sha256:0123456789abcdef"})
+        write_run(tmp_path / "plain", record)
+        write_run(tmp_path / "started", record.model_copy(update={"model": started}))
+    assert "starts from" not in results(tmp_path / "plain", sweep=sweep).table3.to_markdown()
+    of_model = sweep.replace(init_from={"rte": "models/mnli"})
+    for given, said in (
+        (of_model, "RTE starts from the model models/mnli."),
+        (None, "RTE: runs start from a fine-tuned"),
+    ):
+        table = results(tmp_path / "started", sweep=given).table
+        assert said in table.caption and not table.with_reported
+        assert table.entries["rte", "adam"].seeds == 2
+    for folder, other in (("plain", of_model), ("started", sweep)):
+        with pytest.raises(UsageError, match="none of 2 records belongs to the sweep"):
+            results(tmp_path / folder, sweep=other)

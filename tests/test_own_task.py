@@ -261,6 +261,8 @@ def test_a_sweep_takes_own_tasks_beside_glues(tmp_path, glue):
     assert (line.unit.updates, line.unit.examples, line.unit.eval_rows) == (6, 24, 4)
     characters = sum(len(q) + len(a) for q, a, _ in ROWS) / len(ROWS)
     assert line.unit.tokens == pytest.approx(24 * (characters / 4.6 + 4))
+    whole, limited = (make_plan(made, {}).partial for made in (sweep, sweep.replace(run=run | {"max_eval_samples": 3})))
+    assert not any("topics" in said for said in whole) and "topics (3 of 4 dev rows)" in limited
     with pytest.raises(UsageError, match="protocol fixed: the paper has no values for topics, whose file"):
         sweep.replace(protocol="fixed")
     with pytest.raises(UsageError, match=r"nowhere\.toml: No such file"):

@@ -146,7 +146,7 @@ RECIPES: dict[str, Recipe] = {
     # The paper gives the batch; length, schedule, clipping (none) and the decay of all parameters are those of its
     # repository (src/evals/glue_jobs.py, yamls/finetuning).
     "modernbert": TunedRecipe(
-        "recipe modernbert (Warner et al. 2024, table 6, base model)",
+        "recipe modernbert (Warner et al. 2024, base model: table 6, and the authors' repository)",
         {"lr_scheduler": "linear", "warmup_ratio": 0.06, "train_batch_size": 64, "max_grad_norm": 0.0,
          "max_length": 256, "hidden_dropout": "checkpoint", "attention_dropout": "checkpoint",
          "classifier_dropout": "checkpoint", "decay_all_parameters": True, "scale_targets": False},
@@ -154,7 +154,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     # What the scripts do not name is the default of DeBERTa/optims/args.py.
     "deberta": TunedRecipe(
-        "recipe deberta (microsoft/DeBERTa, experiments/glue, deberta-v3-large)",
+        "recipe deberta (microsoft/DeBERTa, deberta-v3-large: experiments/glue, and its defaults)",
         {"lr_scheduler": "linear", "weight_decay": 0.01, "max_grad_norm": 1.0, "hidden_dropout": "checkpoint",
          "attention_dropout": "checkpoint", "decay_all_parameters": False, "scale_targets": False},
         DEBERTA,

@@ -167,11 +167,19 @@ def _one_run_per_seed(made: Study) -> pd.DataFrame:
 
 def row_of(optim: str, optim_args: str) -> str:
     """Name of the row that a run belongs to: its optimizer, and whatever differs from the paper's constants."""
-    constants = json.loads(json.dumps(dict(get_optimizer(optim).constants)))
-    differing = {k: v for k, v in json.loads(optim_args).items() if constants.get(k) != v}
+    differing = _differing(optim, json.loads(optim_args))
     if not differing:
         return optim
+    for route in differing.get("routes", []):
+        if own := _differing(route["optim"], route.pop("optim_args")):
+            route["optim_args"] = own
     return f"{optim} ({', '.join(f'{k}={json.dumps(v)}' for k, v in sorted(differing.items()))})"
+
+
+def _differing(optim: str, optim_args: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an optimizer that are not its constants."""
+    constants = json.loads(json.dumps(dict(get_optimizer(optim).constants)))
+    return {key: value for key, value in optim_args.items() if constants.get(key) != value}
 
 
 def _from_runs(runs: Runs, seeds: int | None) -> Study:

@@ -211,8 +211,10 @@ def _partial(table: Cells) -> list[str]:
     found = {}
     for cell in table.values():
         task, config = get_task(cell.task), cell.any_config
-        counts = [(rows_used(config, "train"), task.rows["train"], "training")] if "train" in task.rows else []
-        counts += [(rows_used(config, split), task.rows[split], "dev") for split in task.eval_splits]
+        splits = [("train", "training")] if "train" in task.rows else []
+        splits += [(split, "dev") for split in task.eval_splits]
+        counts = [(rows_used(config, split), task.rows[split] or _rows(config, task.name, split), what)
+                  for split, what in splits]  # fmt: skip
         if short := [f"{n:,} of {whole:,} {what} rows" for n, whole, what in counts if n != whole]:
             found[cell.task] = f"{task.title} ({', '.join(dict.fromkeys(short))})"
     return list(found.values())

@@ -1,5 +1,6 @@
 """Which run counts for which cell: with and without a sweep, duplicates, mixtures, unusable records."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -92,7 +93,8 @@ def test_a_matched_row_gets_its_own_runs(tmp_path: Path) -> None:
 
 def test_a_row_with_routes_is_one_of_its_own(tmp_path: Path) -> None:
     """With the sweep's file by its name; without, by what it is. Its class is another version of nothing."""
-    routed = {"name": "inside", "optim": "adam", "routes": [{"match": "layer", "optim": "tests.optim.test_rivals:Own"}]}
+    routes = [{"match": "layer", "optim": "tests.optim.test_rivals:Own"}, {"match": "embed", "optim": "muon"}]
+    routed = {"name": "inside", "optim": "adam", "routes": routes}
     sweep = sweep_of(optimizers=["adam", routed])
     run_sweep(sweep, tmp_path)
     for record in [read_record(path) for path in tmp_path.glob("*/record.json")]:
@@ -104,7 +106,7 @@ def test_a_row_with_routes_is_one_of_its_own(tmp_path: Path) -> None:
     assert [len(made.final("rte", row)) for row in ("adam", "inside")] == [4, 4]
     assert not set(made.final("rte", "adam")["run_id"]) & set(made.final("rte", "inside")["run_id"])
     plain, other = study(runs, None).rows
-    assert plain.name == "adam" and other.name.startswith('adam (routes=[{"match": "layer"')
+    assert plain.name == "adam" and other.name == f"adam (routes={json.dumps(routes)})"
 
 
 def test_records_are_found_where_the_models_folder_is_not(tmp_path: Path) -> None:

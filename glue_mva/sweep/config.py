@@ -16,7 +16,7 @@ from glue_mva.config.run import NonNegative, Positive, RunConfig, Seed
 from glue_mva.errors import UsageError, nearest
 from glue_mva.files import expanded
 from glue_mva.optim.registry import get_optimizer
-from glue_mva.sweep.hparams import Hparams, hashable, values_to_search
+from glue_mva.sweep.hparams import Hparams, hashable, with_search
 from glue_mva.tasks import TASKS, get_task
 
 _PACKAGE = Path(__file__).parents[1]
@@ -88,7 +88,7 @@ class OptimizerEntry(Config):
     @model_validator(mode="before")
     @classmethod
     def _hyperparameters_by_name(cls, values: Any) -> Any:
-        return _with_search(values, list(cls.model_fields)) if isinstance(values, dict) else values
+        return with_search(values, list(cls.model_fields)) if isinstance(values, dict) else values
 
     @field_validator("optim")
     @classmethod
@@ -118,23 +118,6 @@ class OptimizerEntry(Config):
         """Every combination of the further hyperparameters; a single empty one where there are none."""
         values = [[(name, hashable(value)) for value in values] for name, values in self.search.items()]
         return list(itertools.product(*values))
-
-
-def _with_search(values: dict[str, Any], fields: list[str]) -> dict[str, Any]:
-    """Keys of an entry that are no fields are hyperparameters: several values to `search`, one to `optim_args`."""
-    given = {**(values["search"] if isinstance(values.get("search"), dict) else {}),
-             **{key: value for key, value in values.items() if key not in fields}}  # fmt: skip
-    args = values.get("optim_args", {})
-    if not given or not isinstance(values.get("optim"), str) or not isinstance(args, dict):
-        return values
-    spec = get_optimizer(values["optim"])
-    if twice := [key for key in given if key in args]:
-        raise ValueError(f"{', '.join(twice)}: given in optim_args too")
-    found = {key: values_to_search(spec, key, value, fields) for key, value in given.items()}
-    single = Hparams(0, 0, tuple((key, hashable(v[0])) for key, v in found.items() if len(v) == 1))
-    rest = {key: value for key, value in values.items() if key in fields}
-    return {**rest, "optim_args": single.applied(values["optim"], args),
-            "search": {key: v for key, v in found.items() if len(v) > 1}}  # fmt: skip
 
 
 def _entry(value: Any) -> Any:

@@ -48,11 +48,12 @@ class Hparams:
         """The optimizer's arguments at this point."""
         spec, args = get_optimizer(optim), dict(optim_args)
         for name, value in self.others:
-            if (place := _place_in_betas(spec, name)) is None:
-                args[name] = _listed(value)
-            else:
+            if name in (parts := _parts_of_betas(spec)):
                 betas = list(args.get("betas", spec.constants["betas"]))
-                args["betas"] = [*betas[:place], value, *betas[place + 1 :]]
+                betas[parts.index(name)] = value
+                args["betas"] = betas
+            else:
+                args[name] = _listed(value)
         return args
 
 
@@ -83,23 +84,41 @@ def _listed(value: Any) -> Any:
     return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _place_in_betas(spec: OptimizerSpec, name: str) -> int | None:
-    """`beta1` of an optimizer that takes `betas` is the first of them."""
-    names = [f"beta{number}" for number in range(1, len(spec.constants.get("betas", ())) + 1)]
-    return names.index(name) if name in names and name not in spec.hparams else None
+def _parts_of_betas(spec: OptimizerSpec) -> list[str]:
+    """`beta1`, `beta2`, ... of an optimizer that takes them together as `betas`."""
+    return [f"beta{number}" for number in range(1, len(spec.constants.get("betas", ())) + 1)]
 
 
-def values_to_search(spec: OptimizerSpec, name: str, value: Any, fields: list[str]) -> list[Any]:
-    """The values of one hyperparameter that an entry names: those of a list, or a single one.
+def with_search(values: dict[str, Any], fields: list[str]) -> dict[str, Any]:
+    """An entry of a sweep whose keys that are no fields are taken for hyperparameters: several values go to `search`,
+    one goes to `optim_args`.
 
     Args:
-        fields: what else an entry may name, for the hint.
+        fields: of `OptimizerEntry`.
 
     Raises:
-        ValueError: the optimizer does not have it, or these are no values for it.
+        ValueError: the optimizer does not have one, or these are no values for it.
     """
-    count = len(spec.constants.get("betas", ()))
-    known = [*spec.hparams, *(f"beta{number}" for number in range(1, count + 1))]
+    search, args = values.get("search", {}), values.get("optim_args", {})
+    given = {key: value for key, value in values.items() if key not in fields}
+    given = {**search, **given} if isinstance(search, dict) else given
+    if not given or not isinstance(values.get("optim"), str) or not isinstance(args, dict):
+        return values
+    spec = get_optimizer(values["optim"])
+    if twice := [key for key in given if key in args]:
+        raise ValueError(f"{', '.join(twice)}: given in optim_args too")
+    found = {key: _values(spec, key, value, fields) for key, value in given.items()}
+    if "betas" in found and (parts := [key for key in found if key in _parts_of_betas(spec)]):
+        raise ValueError(f"{', '.join(parts)}: a part of betas, which is given too")
+    single = Hparams(0, 0, tuple((key, hashable(some[0])) for key, some in found.items() if len(some) == 1))
+    rest = {key: value for key, value in values.items() if key in fields}
+    return {**rest, "optim_args": single.applied(values["optim"], args),
+            "search": {key: some for key, some in found.items() if len(some) > 1}}  # fmt: skip
+
+
+def _values(spec: OptimizerSpec, name: str, value: Any, fields: list[str]) -> list[Any]:
+    """The values of one hyperparameter that an entry names: those of a list, or a single one."""
+    known = [*spec.hparams, *_parts_of_betas(spec)]
     if spec.name in OPTIMIZERS and name not in known:
         hint = nearest(name, fields)
         raise ValueError(f"unknown key {name!r}: {spec.label} has {', '.join(['lr', 'weight_decay', *known])}"

@@ -84,6 +84,7 @@ def test_a_matched_row_takes_what_its_base_row_found():
         ({"optim": "lamadam", "amsgrad": [True, 0.5]}, "amsgrad: values of different kinds"),
         ({"optim": "lamadam", "beta1": [0.9, float("nan")]}, "beta1: must be a finite number"),
         ({"optim": "adam", "betas": [0.9, 0.98]}, "betas: each value is a list itself, such as [[0.9, 0.98]]"),
+        ({"optim": "adam", "beta1": [0.9, 0.8], "betas": [[0.9, 0.98]]}, "beta1: a part of betas, which is given too"),
         ({"optim": "lamadam", "beta1": [0.9, 0.8], "optim_args": {"beta1": 0.9}}, "beta1: given in optim_args too"),
         ({"optim": "adam", "match_step_size": "madam", "beta1": [0.9, 0.8]}, "drop lr, weight_decay, beta1"),
         ({"optim": "lamadm", "beta1": [0.9]}, "unknown optimizer 'lamadm'"),

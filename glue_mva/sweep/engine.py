@@ -212,8 +212,10 @@ def _greet(connection: socket.socket) -> None:
 
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
-    """Ray replaces the handler of SIGTERM by one that ends the process on the spot."""
+    """Ray replaces the handler of SIGTERM by one that ends the process on the spot; and a terminal that is closed sends
+    SIGHUP to what Ray starts too, which must outlast this process: it is held back here, and so for good there."""
     before = signal.getsignal(signal.SIGTERM)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
     except SystemExit:  # that handler, while it was in place
@@ -221,6 +223,7 @@ def _handlers_kept() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _execute_in_worker(config: ResolvedConfig, run_id: str, folder: str, threads: int) -> Finished:

@@ -152,7 +152,6 @@ def test_an_address_where_something_else_listens_is_refused(monkeypatch: pytest.
         (signal.SIGTERM, "ray", os.kill),
         pytest.param(signal.SIGHUP, "ray", os.kill, marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, "ray", os.killpg, marks=pytest.mark.slow),  # as a terminal that is closed
-        pytest.param(signal.SIGTERM, "ray", os.killpg, marks=pytest.mark.slow),  # as a cluster's batch system may
     ],
 )
 def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(

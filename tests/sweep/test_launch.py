@@ -240,6 +240,29 @@ def test_a_full_disk_stops_the_sweep_and_a_later_launch_completes_it(here: Path,
     assert launch(sweep, InlineEngine, Notes()).outcomes.keys() == whole.outcomes.keys()
 
 
+@pytest.mark.slow
+def test_a_file_system_without_room_stops_the_sweep_and_with_room_it_goes_on(here: Path, tmp_path: Path):
+    """A real one of 120 kB, where the system lets this user mount one; a record of these runs has 5 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("may not mount a file system")
+    words = ["sweep.toml", "--engine", "inline", "--output", str(disk / "runs")]
+    try:
+        done = command(here, "sweep", *words)
+        assert done.returncode == 1 and "No space left on device" in done.stderr.splitlines()[0]
+        assert "nothing more can be written" in done.stderr and "Traceback" not in done.stderr
+        kept = {path: path.read_bytes() for path in disk.glob("runs/*/record.json")}
+        assert 1 < len(kept) < 24 and all(read_record(path).status == "ok" for path in kept)
+        subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
+        done = command(here, "sweep", *words)
+        assert done.returncode == 0 and "24 of 24 runs done" in done.stdout, done.stderr
+        assert {path: path.read_bytes() for path in kept} == kept
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
 def test_a_checkpoint_without_room_stops_the_sweep(here: Path, tmp_path: Path):
     """safetensors and torch say it in errors of their own. The limit lets through all but weights (36 kB here)."""
     sweep = one_run(here, tmp_path, final_seeds=2)

@@ -33,7 +33,7 @@ def python(*words, cwd):
         (["--task", "rte", "--optim", "os:system"], "'os:system' is no optimizer"),
         (["--task", "rte", "--optim", "adam", "--set", 'optim_args={"bettas": 1}'], "Adam has no 'bettas'"),
         (["--task", "rte", "--optim", "adam", "--set", 'lr="1e-3"'], "'1e-3': write the number without quotes"),
-        (["--task", "rte", "--optim", "adam", "--lr", "-1"], "lr: input should be greater than 0"),
+        (["--task", "rte", "--optim", "adam", "--lr", "-1"], "lr: input should be greater than 0, got -1"),
         (["--task", "rte", "--optim", "adam", "--lr", "nan"], "got nan"),
         (["--task", "rte", "--optim", "adam", "--set", "max_lenght=3"], "did you mean 'max_length'?"),
         (["--config", "x.toml"], "x.toml: unknown key 'optimizer'"),

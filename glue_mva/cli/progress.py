@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column, Table
+from rich.table import Table
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from glue_mva import paper, text
@@ -59,7 +59,7 @@ def show_result(console: Console, record: RunRecord, config: ResolvedConfig) -> 
     if execution is None or data is None or record.headline is None:
         return
     majority = record.majority.get(record.headline.split, {}).get(record.headline.metric)
-    table = Table("task", "optimizer", "score", "last epoch", "majority", "time", Column("record", overflow="fold"))
+    table = Table("task", "optimizer", "score", "last epoch", "majority", "time")
     table.add_row(
         task.title,
         get_optimizer(record.config.optim).label,
@@ -67,9 +67,10 @@ def show_result(console: Console, record: RunRecord, config: ResolvedConfig) -> 
         text.score(record.last_score),
         text.score(None if majority is None else 100 * majority),
         text.seconds(execution.total_seconds),
-        str(Path(config.output) / record.run_id / RECORD_FILE),
     )
     console.print(table)
+    path = Path(config.output) / record.run_id / RECORD_FILE
+    console.print(f"record: {path}", highlight=False, soft_wrap=True)
     for warning in record.warnings:
         console.print(f"warning: {warning}", highlight=False)
     console.print(f"score: {task.headline} x 100 at the best epoch{_paper_score(record)}", highlight=False)

@@ -9,6 +9,8 @@ cost is the difference of the medians; shares are of a run with the points that 
 import math
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -40,6 +42,9 @@ class Times(TrainerCallback):
 
 
 def main() -> None:
+    if "GOMP_SPINCOUNT" not in os.environ:  # `glue-mva run` sets it, before torch is loaded
+        os.environ["GOMP_SPINCOUNT"] = "2000"
+        sys.exit(subprocess.call([sys.executable, *sys.argv]))
     parser = make_parser(__doc__)
     parser.add_argument("--tasks", default="rte,cola,sst2")
     parser.add_argument("--updates", type=int, default=600, help="updates of a run; every tenth has a point")

@@ -275,6 +275,7 @@ def call(line: str) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_the_worked_example_of_the_docs(tmp_path, monkeypatch, tiny_models):
     """As it stands there, but that the sweep has a tiny model and needs no Ray."""
     monkeypatch.chdir(tmp_path)

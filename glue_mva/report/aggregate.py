@@ -21,15 +21,7 @@ from glue_mva.report.settings import only_of_sweep
 from glue_mva.report.stats import mean_interval, standard_error
 from glue_mva.sweep.config import FIRST_SEARCH_SEED, LAST_SEARCH_SEED, OptimizerEntry, SweepConfig
 from glue_mva.sweep.hparams import Hparams, further_from, scalar
-from glue_mva.sweep.protocol import (
-    Outcome,
-    SweepRun,
-    best_point,
-    cells,
-    final_runs,
-    gather,
-    search_runs,
-)
+from glue_mva.sweep.protocol import Outcome, SweepRun, best_point, cells, final_runs, gather, search_runs
 from glue_mva.tasks import TASKS
 
 POINT = ["lr", "weight_decay", "further"]

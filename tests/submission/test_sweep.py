@@ -36,6 +36,7 @@ def make_all(sweep):
     return notes.notes
 
 
+@pytest.mark.slow
 def test_a_sweep_over_every_task_gives_all_eleven_files(glue, tiny_models, tmp_path):
     tasks = [task for task in TASKS if task != "ax"]
     sweep = make_sweep(glue, tiny_models["bert"], tmp_path / "runs", tasks=tasks)

@@ -14,6 +14,8 @@ from glue_mva.sweep.store import LOG_FILE, is_active
 from .conftest import Notes
 from .kills import kill_driver_after, results, run_sabotaged, sweep_process
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_killed_sweep_goes_on_and_ends_with_the_records_of_an_uninterrupted_one(
     finished: Path, here: Path, tmp_path: Path

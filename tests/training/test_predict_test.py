@@ -1,6 +1,5 @@
 """Test sets are predicted by the weights of the best epoch, or the run is refused before it starts."""
 
-import multiprocessing
 import shutil
 import signal
 from pathlib import Path
@@ -12,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from glue_mva import run
 from glue_mva.errors import UsageError
+from tests.commands import PROCESSES
 from tests.training.test_run import KillAt, config_of, result
 
 
@@ -98,7 +98,7 @@ def test_a_resumed_run_predicts_the_same(glue, tiny_models, tmp_path):
     values = {"num_train_epochs": 3.0, "checkpoint_minutes": 0.0, "logging_steps": 3, "predict_test": True}
     whole = run(config_of("rte", glue, tiny_models["roberta"], tmp_path / "whole", **values))
     killed = config_of("rte", glue, tiny_models["roberta"], tmp_path / "killed", resume=True, **values)
-    child = multiprocessing.get_context("spawn").Process(target=run, args=(killed, [KillAt(11, writing=False)]))
+    child = PROCESSES.Process(target=run, args=(killed, [KillAt(11, writing=False)]))
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL

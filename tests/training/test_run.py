@@ -1,7 +1,6 @@
 """Whole runs: records, determinism, resuming, refusing."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -24,6 +23,7 @@ from glue_mva.record import read_record
 from glue_mva.tasks import TASKS
 from glue_mva.training import metrics, runner
 from glue_mva.training.runner import finished_record
+from tests.commands import PROCESSES
 from tests.tiny import CONFIGS
 
 NOT_THE_RESULT = ("created", "execution", "environment", "config")
@@ -116,7 +116,7 @@ def test_resuming_after_a_kill_gives_the_same_scores(step, writing, resumed_from
     values = {"num_train_epochs": 3.0, "max_train_samples": 160, "checkpoint_minutes": 0.0, "logging_steps": 4}
     whole = run(config_of("rte", glue, tiny_models["roberta"], tmp_path / "whole", **values))
     killed = config_of("rte", glue, tiny_models["roberta"], tmp_path / "killed", resume=True, **values)
-    child = multiprocessing.get_context("spawn").Process(target=run, args=(killed, [KillAt(step, writing=writing)]))
+    child = PROCESSES.Process(target=run, args=(killed, [KillAt(step, writing=writing)]))
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
@@ -339,6 +339,7 @@ except OSError as error:
     assert read_record(str(tmp_path)).error is None and [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_record_with_the_recipes_batch(glue, tiny_models, tmp_path):
     """`accelerate launch` with 2 processes on the CPU, against one process: the same losses without dropout."""
     common = ["--task", "rte", "--optim", "torch.optim:SGD", "--data", glue, "--model", tiny_models["roberta"], "--lr",

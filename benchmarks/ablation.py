@@ -50,7 +50,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--tasks", default="rte,cola,sst2")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a run")
-    parser.add_argument("--updates", type=int, default=40, help="updates of a round")
+    parser.add_argument("--updates", type=int, default=20, help="updates of a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cpu-time", action="store_true", help="rate per CPU second, for a look on a busy machine")
     add_out(parser)

@@ -12,6 +12,7 @@ make fewer updates, because they are slow.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -28,7 +29,9 @@ from common import add_out, make_parser, show
 from glue_mva.machine import cpu_name
 
 WARM_UP = 5
-"""Updates of a contender before its first round."""
+"""Updates of a contender before its first round; of the slowest one less."""
+STEPS = 1000
+"""Updates that ours plans: its curves have a point every 20 then, and every round of 20 updates has one."""
 BATCH = {"rte": 16, "cola": 16, "sst2": 32}
 MEGABATCHES = {"rte": 38, "cola": 50, "sst2": 50}
 """Batches within which the stock Trainer's grouping sorts rows: 50, or a quarter of an epoch."""
@@ -136,7 +139,7 @@ def _pauses() -> Any:
     class Pauses(TrainerCallback):
         """Ends a round before the first update that is not part of it, when the last one's point has been logged."""
 
-        pause_at = WARM_UP
+        pause_at = 0
         started: tuple[float, float] | None = None
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -178,7 +181,7 @@ class Worker:
 
     def __init__(self, name: str, task: str, options: argparse.Namespace, threads: int, folder: str) -> None:
         self.name, self.task = name, task
-        self.process = start(name, task, options, threads, folder, steps=2000, pause=True)
+        self.process = start(name, task, options, threads, folder, steps=STEPS, pause=True)
 
     def ask(self, count: int) -> None:
         assert self.process.stdin
@@ -215,18 +218,19 @@ def rounds(
 ) -> dict[str, float]:
     """Examples per second of every contender, all its processes together: medians over interleaved rounds."""
     with tempfile.TemporaryDirectory() as folder:
-        workers: dict[str, list[Worker]] = {}
-        for name in names:  # one after the other: idle threads of OpenMP spin, and slow down what runs beside them
-            workers[name] = [Worker(name, task, options, threads, f"{folder}/{name}-{i}") for i in range(processes)]
-            for worker in workers[name]:
-                worker.answer()
+        workers = {
+            name: [Worker(name, task, options, threads, f"{folder}/{name}-{i}") for i in range(processes)]
+            for name in names
+        }
+        for worker in itertools.chain(*workers.values()):
+            worker.answer()
+        for name, group in workers.items():
+            measured(group, min(WARM_UP, updates(name, task, WARM_UP)))
         rates: dict[str, list[float]] = {name: [] for name in names}
         for number in range(options.rounds):
             for name, group in workers.items():
                 count = updates(name, task, options.updates)
-                for worker in group:
-                    worker.ask(count)
-                seconds = [json.loads(worker.answer())[options.cpu_time] for worker in group]
+                seconds = [clocks[options.cpu_time] for clocks in measured(group, count)]
                 rates[name].append(sum(BATCH[task] * count / s for s in seconds))
             shown = ", ".join(f"{name} {rate[-1]:.1f}" for name, rate in rates.items())
             say(f"{task}, {processes} x {threads} threads, round {number + 1}: {shown}")
@@ -234,6 +238,13 @@ def rounds(
             for worker in group:
                 worker.end()
     return {name: statistics.median(rate) for name, rate in rates.items()}
+
+
+def measured(group: list[Worker], count: int) -> list[tuple[float, float]]:
+    """Let the processes of a contender make some updates at once; wall and processor seconds of each."""
+    for worker in group:
+        worker.ask(count)
+    return [json.loads(worker.answer()) for worker in group]
 
 
 def whole_processes(options: argparse.Namespace, say: Callable[[str], None]) -> list[str]:
@@ -269,9 +280,9 @@ def main() -> None:
     parser.add_argument("--contenders", default=",".join((*PEERS, *OURS)))
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores to use")
     parser.add_argument("--setting", help="only this one, as processes x threads: 1x2 or 2x1 on two cores")
-    parser.add_argument("--updates", type=int, default=40, help="updates of ours in a round")
+    parser.add_argument("--updates", type=int, default=20, help="updates of ours in a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--whole", type=int, default=150, help="updates of the whole processes; 0: none")
+    parser.add_argument("--whole", type=int, default=100, help="updates of the whole processes; 0: none")
     parser.add_argument("--cpu-time", action="store_true", help="rate per CPU second, for a look on a busy machine")
     add_out(parser)
     parser.set_defaults(script=__file__, config={})

@@ -42,8 +42,9 @@ def sweep_process(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def _listen_to_interrupts() -> None:
-    """Shells start background jobs with SIGINT ignored, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Shells start background jobs with SIGINT ignored, `nohup` does so with SIGHUP, and children inherit that."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def kill_driver_after(process: subprocess.Popen[str], runs: int, delay: float = 0.0) -> None:

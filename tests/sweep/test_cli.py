@@ -157,7 +157,7 @@ def test_an_address_where_something_else_listens_is_refused(monkeypatch: pytest.
 def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
     here: Path, tmp_path: Path, number: int, engine: str, send: Callable[[int, int], None]
 ):
-    process = sweep_process(here, "--engine", engine, "--output", str(tmp_path / "runs"), "--final-seeds", "500")
+    process = sweep_process(here, "--engine", engine, "--output", str(tmp_path / "runs"), "--final-seeds", "100")
     assert process.stdout is not None
     for line in process.stdout:
         if " seed " in line:

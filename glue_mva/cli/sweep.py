@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,9 +124,9 @@ def sweep(
     sweep_config = changed(file, overrides(assignments, sweep_fields, run_fields))
     make_engine = _engine_maker(engine, address, runs_per_gpu, threads_per_run)
     console = make_console()
-    with observing(console) as observer, _termination_as_interrupt():
+    with observing(console) as observer, _termination_as_interrupt() as is_interrupted:
         try:
-            progress = launch(sweep_config, make_engine, observer, wait=wait)
+            progress = launch(sweep_config, make_engine, observer, wait=wait, is_interrupted=is_interrupted)
         except KeyboardInterrupt:
             observer.stop()
             print(f"stopped; finished runs are kept, and long ones go on from their last checkpoint.\n"
@@ -160,21 +160,23 @@ def _engine_maker(name: str, address: str | None, runs_per_gpu: int, threads: in
 
 
 @contextlib.contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
+def _termination_as_interrupt() -> Iterator[Callable[[], bool]]:
     """A polite kill (Slurm, a preempted machine) and a closed terminal stop as cleanly as Ctrl-C, once; `nohup` keeps
-    its meaning."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    its meaning. Gives a function that says whether any of them has come."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    seen: list[int] = []
 
     def interrupt(number: int, frame: Any) -> None:
-        for other in before:
+        seen.append(number)
+        for other in before.keys() - {signal.SIGINT}:
             signal.signal(other, signal.SIG_IGN)  # a second one must not cut the clearing up short
         raise KeyboardInterrupt
 
     for number in before:
         signal.signal(number, interrupt)
     try:
-        yield
+        yield lambda: bool(seen)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

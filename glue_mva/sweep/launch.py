@@ -117,13 +117,20 @@ def read_progress(sweep: SweepConfig) -> tuple[Progress, dict[str, str]]:
 
 
 def launch(
-    sweep: SweepConfig, make_engine: Callable[[], Engine], observer: Observer, *, wait: bool = False
+    sweep: SweepConfig,
+    make_engine: Callable[[], Engine],
+    observer: Observer,
+    *,
+    wait: bool = False,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Progress:
     """Make every run of a sweep that has no finished record; leaves the sweep itself beside them.
 
     Args:
         make_engine: called only where something is left to run.
         wait: wait for another sweep that is at work in the same folder.
+        is_interrupted: asked between runs, because a KeyboardInterrupt that is raised while Python calls back from C
+            (a weak reference, a destructor) is printed and lost.
 
     Raises:
         UsageError: bad input, an unwritable folder, or another sweep at work there; nothing was started.
@@ -152,7 +159,7 @@ def launch(
             try:
                 _prepare(progress, pending, engine, observer)
                 keep_sweep(sweep)
-                _Launch(sweep, progress, pending, engine, observer).work()
+                _Launch(sweep, progress, pending, engine, observer).work(is_interrupted)
             finally:
                 engine.close()
         else:
@@ -197,9 +204,11 @@ class _Launch:
     since: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     _seconds: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
-    def work(self) -> None:
+    def work(self, is_interrupted: Callable[[], bool]) -> None:
         progress = self.progress
         while (self.pending and progress.storage_trouble is None) or progress.running:
+            if is_interrupted():
+                raise KeyboardInterrupt
             progress.slots = self.engine.slots()
             while self.pending and len(progress.running) < progress.slots and progress.storage_trouble is None:
                 run = self.pending.pop(max(self.pending, key=self._urgency))

@@ -13,11 +13,13 @@ import psutil
 import pytest
 
 from glue_mva.errors import UsageError
+from glue_mva.record import read_record
 from glue_mva.sweep import SweepConfig, expand, load_sweep
 from glue_mva.sweep.engine import RayEngine, Resources
 from glue_mva.sweep.launch import read_progress
 from glue_mva.sweep.plan import Machines, make_plan, unit_of
 from glue_mva.sweep.protocol import cells
+from glue_mva.sweep.store import LOG_FILE
 from tests.commands import Done, command
 
 from .kills import sweep_process
@@ -173,6 +175,16 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
     progress, problems = read_progress(load_sweep("sweep.toml", {"output": str(tmp_path / "runs")}))
     assert len(progress.outcomes) >= 1
     assert not problems
+
+
+def test_an_interrupt_that_python_loses_stops_the_sweep_after_the_run(here: Path, tmp_path: Path):
+    words = ["sweep.toml", "--engine", "inline", "--output", tmp_path / "runs", "--optimizers",
+             "tests.sweep.faulty:Stopping", "--set", "weight_decay=0"]  # fmt: skip
+    done = command(here, "sweep", *words)
+    assert done.returncode == 130
+    assert "To go on: glue-mva sweep sweep.toml" in done.stderr
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    assert read_record(path).status == "ok" and "Exception ignored" in (path.parent / LOG_FILE).read_text()
 
 
 def test_plan_counts_runs_and_updates(finished: Path, here: Path):

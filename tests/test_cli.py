@@ -9,7 +9,7 @@ import pytest
 
 from glue_mva.cli.run import read_config_file
 from glue_mva.errors import UsageError
-from tests.commands import command
+from tests.processes import command
 from tools.build_cli_docs import PAGE, help_page
 
 

@@ -10,8 +10,8 @@ import pytest
 import typer
 
 from glue_mva.cli import app
-from tests.commands import script
 from tests.pages import PAGES, ROOT, blocks, commands
+from tests.processes import script
 from tools.draw_rooms import PICTURE, draw
 
 CODE_OF_UPDATE = re.compile(r"\| `([^`]+)` \|$", re.MULTILINE)

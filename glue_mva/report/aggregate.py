@@ -232,11 +232,13 @@ def _run_key(run: SweepRun) -> tuple:
 def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: bool) -> Study:
     runs = only_of_sweep(runs, sweep, as_found=as_found)
     t = runs.table
-    columns = ("task", "optim", "lr", "weight_decay", "seed", "holdout_fraction", "optim_args", "start", "run_id")
     found: dict[tuple, dict[str, str]] = {}  # settings -> start -> the record's run_id
-    for task, optim, lr, decay, seed, holdout, args, begin, run_id in t[list(columns)].itertuples(index=False):
-        of_key = found.setdefault(_key(task, optim, json.loads(args), lr, decay, seed, holdout), {})
-        of_key[begin if isinstance(begin, str) else ""] = run_id
+    numbers = ("lr", "weight_decay", "seed", "holdout_fraction")
+    for run in t.sort_values("created").to_dict("records"):
+        key = _key(run["task"], run["optim"], json.loads(run["optim_args"]), *(run[name] for name in numbers))
+        unknown = "failed" if run["status"] == "failed" else ""  # failed before its model was loaded
+        begin = run["start"] if isinstance(run["start"], str) and run["start"] else unknown
+        found.setdefault(key, {})[begin] = run["run_id"]
     # Records are found by their settings, not by run_id, which depends on folders that may not be on this machine.
     table = cells(sweep)
     matching: dict[str, str] = {}  # the sweep's run_id -> the record's
@@ -270,10 +272,11 @@ def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: 
 
 def _of_start(found: dict[str, str], wanted: str) -> str | None:
     """The record with the start that a run is to have. Of a model that the file names by its place, only the records
-    know the digest: there it is the latest that started from any."""
+    know the digest: there it is the latest that started from any. What failed stands for any start."""
     if wanted == "" or wanted in found or wanted.startswith("sha256:"):
-        return found.get(wanted)
-    return next((run_id for begin, run_id in reversed(found.items()) if begin), None)
+        return found.get(wanted, found.get("failed"))
+    known = [run_id for begin, run_id in found.items() if begin not in ("", "failed")]
+    return known[-1] if known else found.get("failed")
 
 
 def _row_of_entry(entry: OptimizerEntry) -> Row:

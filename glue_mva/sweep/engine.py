@@ -148,8 +148,10 @@ class RayEngine:
     def _problem(self, config: ResolvedConfig, reference: Any) -> str | None:
         try:
             return self._ray.get(reference)
-        except self._ray.exceptions.WorkerCrashedError:
-            return f"{config.optim} on {config.task}: the process that prepared it died"
+        except self._ray.exceptions.RayTaskError:
+            raise
+        except self._ray.exceptions.RayError as error:  # its process or machine died
+            return f"{config.optim} on {config.task}: it could not be prepared: {first_line(error)}"
 
     def submit(self, config: ResolvedConfig, run_id: str) -> None:
         reference = self._execute.remote(config, run_id, str(Path.cwd()), self._threads)

@@ -100,9 +100,10 @@ def with_search(values: dict[str, Any], fields: list[str]) -> dict[str, Any]:
         ValueError: the optimizer does not have one, or these are no values for it.
     """
     search, args = values.get("search", {}), values.get("optim_args", {})
-    given = {key: value for key, value in values.items() if key not in fields}
-    given = {**search, **given} if isinstance(search, dict) else given
-    if not given or not isinstance(values.get("optim"), str) or not isinstance(args, dict):
+    if not isinstance(search, dict) or not isinstance(args, dict) or not isinstance(values.get("optim"), str):
+        return values  # refused as what they are
+    given = {**search, **{key: value for key, value in values.items() if key not in fields}}
+    if not given:
         return values
     spec = get_optimizer(values["optim"])
     if twice := [key for key in given if key in args]:
@@ -129,10 +130,14 @@ def _values(spec: OptimizerSpec, name: str, value: Any, fields: list[str]) -> li
     values = [plain(item, name) for i, item in enumerate(values) if item not in values[:i]]
     if isinstance(spec.constants.get(name), tuple) and not all(isinstance(item, list) for item in values):
         raise ValueError(f"{name}: each value is a list itself, such as [{list(spec.constants[name])}]; got {value!r}")
+    if len(values) > 1 and "dict" in "".join(map(_kind, values)):
+        raise ValueError(f"{name}: tables cannot be searched, got {value!r}")
     if len({_kind(item) for item in values}) > 1:
         raise ValueError(f"{name}: values of different kinds cannot be compared, got {value!r}")
     return values
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_kind, value))}]"
     return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__

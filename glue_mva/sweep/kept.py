@@ -14,6 +14,7 @@ from glue_mva.config.run import RunConfig
 from glue_mva.errors import UsageError
 from glue_mva.files import atomic_write
 from glue_mva.sweep.config import SWEEP_FILE, SweepConfig, load_sweep
+from glue_mva.tasks import TASKS
 
 SOURCES = frozenset({"model", "data", "init_from"})
 """Fields of a run that name a place: what counts is what was found there, and the same folder has many paths."""
@@ -78,4 +79,6 @@ def _settings(sweep: SweepConfig) -> dict[str, Any]:
     defaults = RunConfig(task="rte", optim="adam")
     run = {f"run.{key}": value for key, value in sweep.run.items()
            if key not in (*EXECUTION_FIELDS, *SOURCES) and value != getattr(defaults, key)}  # fmt: skip
-    return sweep.model_dump(exclude={"output", "tasks", "own_tasks", "optimizers", "run"}) | run
+    starts = {f"init_from.{task}": begin if begin in TASKS or not begin else "a model"
+              for task, begin in sweep.init_from.items()}  # fmt: skip
+    return sweep.model_dump(exclude={"output", "tasks", "own_tasks", "optimizers", "run", "init_from"}) | run | starts

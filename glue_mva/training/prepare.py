@@ -68,7 +68,9 @@ def prepare(config: ResolvedConfig) -> Prepared:
     start = start_from(model, tokenizer, config.init_from) if config.init_from else None
     decayed = {name for name, p in model.named_parameters() if config.decay_all_parameters or p.ndim > 1}
     groups = {"lr": config.lr, "layer_decay": config.layer_decay, "weight_decay": config.weight_decay}
-    maker.build(model, **groups, decayed=decayed), maker.decay_rules()  # refuse what cannot be built or stepped
+    maker.build(model, **groups, decayed=decayed)  # refuse what cannot be built
+    if device == "cpu":  # where the model is already, as the step of a class may want
+        maker.decay_rules()  # refuse what cannot be stepped
     padding = set_padding(config.padding, model, device, precision, own_layers=not config.compile)
     few_shapes = padding != "longest" and config.gradient_accumulation_steps == 1
     cuda_graphs = config.compile and device == "cuda" and few_shapes

@@ -17,7 +17,7 @@ from glue_mva.config.identity import optimizer_source, run_id, weights_digest
 from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.config.schedule import schedule
-from glue_mva.errors import UsageError
+from glue_mva.errors import UsageError, kind_and_line
 from glue_mva.machine import process_place
 from glue_mva.models.vocabulary import CompactVocabulary, can_compact
 from glue_mva.optim.diagnostics import state_bytes
@@ -174,7 +174,6 @@ class _Run:
         divergence = StopOnDivergence()
         trainer.add_callback(divergence)
         environment.begin_measuring_memory(self.prepared.device)
-        record = None
         try:
             trained = self._train(trainer, checkpoint)
             result = self._result(trainer, divergence)
@@ -188,14 +187,21 @@ class _Run:
                 said = "".join(traceback.format_exception_only(error)).strip()
                 with self._as_usage_error():
                     write_failure(RunRecord(status="failed", error=said, **self.known), self.folder)
+            self._close_trackers(ok=False)
             raise
-        finally:
-            for tracker in self.trackers:
-                tracker.close(ok=record is not None and record.status == "ok")
         if writes:
             self._write(record, self._predictions(record) | tested)
             shutil.rmtree(self.work, ignore_errors=True)
+        self._close_trackers(ok=record.status == "ok")
         return record
+
+    def _close_trackers(self, *, ok: bool) -> None:
+        """What goes wrong there costs the run nothing."""
+        for tracker in self.trackers:
+            try:
+                tracker.close(ok=ok)
+            except Exception as error:
+                log.warning("a tracker of report_to could not end its run: %s", kind_and_line(error))
 
     def _trainer(self, callbacks: Sequence[TrainerCallback]) -> GlueTrainer:
         config, prepared = self.config, self.prepared

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands import Done, script
+from tests.processes import Done, script
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -29,7 +29,7 @@ from glue_mva.report.curves import band, cell_band
 from glue_mva.report.load import load_runs
 from glue_mva.report.results import results
 from glue_mva.style import new_figure
-from tests.commands import command
+from tests.processes import command
 from tests.report.factory import make_record, write_predicted_run, write_run
 from tests.report.make_golden import REPORT, TABLES, TEXTS, make_report
 

@@ -20,7 +20,7 @@ from glue_mva.sweep.launch import read_progress
 from glue_mva.sweep.plan import Machines, make_plan, unit_of
 from glue_mva.sweep.protocol import cells
 from glue_mva.sweep.store import LOG_FILE
-from tests.commands import Done, command
+from tests.processes import Done, command
 
 from .kills import sweep_process
 

@@ -115,3 +115,16 @@ def test_a_value_that_the_class_refuses_is_told_before_anything_runs(here: Path,
     with pytest.raises(UsageError, match=r"beta1.*1\.5"):
         launch(sweep, InlineEngine, Notes())
     assert not list((tmp_path / "runs").glob("*/record.json"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"optim": "torch.optim:SGD", "foo": [{"a": 1}, {"a": 2}]}, "foo: tables cannot be searched"),
+        ({"optim": "adam", "betas": [[0.9, "a"], [0.9, 0.99]]}, "betas: values of different kinds"),
+        ({"optim": "adam", "search": 5, "eps": [1e-6, 1e-8]}, "search"),
+    ],
+)
+def test_what_has_no_order_is_refused(entry: dict[str, object], said: str):
+    with pytest.raises(UsageError, match=said):
+        load_sweep("smoke", {"optimizers": [entry]})

@@ -19,7 +19,7 @@ from glue_mva.sweep.protocol import cells
 from glue_mva.sweep.store import LOG_FILE, is_active, write_failed
 from glue_mva.sweep.view import rows
 from glue_mva.sweep.worker import execute
-from tests.commands import command
+from tests.processes import command
 
 from .conftest import Notes
 

@@ -7,7 +7,7 @@ import pytest
 from glue_mva import checks
 from glue_mva.optim.kernels import foreach
 from glue_mva.training import doctor
-from tests.commands import command
+from tests.processes import command
 
 
 def test_as_json():

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from glue_mva import run
 from glue_mva.errors import UsageError
-from tests.commands import PROCESSES
+from tests.processes import PROCESSES
 from tests.training.test_run import KillAt, config_of, result
 
 

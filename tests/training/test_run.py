@@ -23,7 +23,7 @@ from glue_mva.record import read_record
 from glue_mva.tasks import TASKS
 from glue_mva.training import metrics, runner
 from glue_mva.training.runner import finished_record
-from tests.commands import PROCESSES
+from tests.processes import PROCESSES
 from tests.tiny import CONFIGS
 
 NOT_THE_RESULT = ("created", "execution", "environment", "config")

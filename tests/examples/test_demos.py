@@ -55,7 +55,7 @@ def die_after_the_checkpoint_at_update_6() -> None:
     runs.Run._save = save_and_die
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", ["image_classification.py", pytest.param("translation.py", marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
     words = ["--save-every", "3", *SHORT[name]]
     assert start(name, tmp_path / "killed", *words, before=die_after_the_checkpoint_at_update_6).returncode == 9

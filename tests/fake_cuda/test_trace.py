@@ -53,6 +53,7 @@ def test_optimizers(trace):
         assert case["measured"] == ["float32 on cuda:0"] * (1 if cls is LaProp else 4), case
 
 
+@pytest.mark.slow
 def test_models(trace):
     """Padded in every precision, packed in half precision by FlashAttention in both layers."""
     dtypes = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}

@@ -25,6 +25,7 @@ class CompiledGraphs(TrainerCallback):
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile on a CPU needs a C++ compiler")
+@pytest.mark.slow
 def test_a_compiled_run_without_dropout_is_the_same_run(glue, tiny_models, tmp_path):
     """Same run_id, losses and scores up to rounding; batches of other sizes are not compiled anew."""
     quiet = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "precision": "fp32", "logging_steps": 1}

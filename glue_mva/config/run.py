@@ -173,7 +173,7 @@ class RunConfig(Config):
     fused: bool = execution(False)
     """Step with the optimizer's fused kernel on a GPU too (Triton for the paper's); on a CPU it is taken anyway."""
     logging_steps: Annotated[int, Field(ge=0, lt=2**31)] | Literal["auto"] = execution("auto")
-    """Updates between two points of the curves; 0 is off, `auto` gives up to 50 points, at least 20 updates apart."""
+    """Updates between two points of the curves; 0 is off, `auto` gives up to 40 points, at least 20 updates apart."""
     checkpoint_minutes: NonNegative = execution(10.0)
     """A run that takes longer writes a checkpoint this often; 0 is at every point of the curves."""
     resume: bool = execution(False)

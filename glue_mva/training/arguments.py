@@ -13,7 +13,7 @@ from glue_mva.errors import UsageError, nearest
 from glue_mva.machine import process_place
 from glue_mva.training.trackers import TRACKERS
 
-CURVES_POINTS = 50
+CURVES_POINTS = 40
 """Points of the curves, at most, where `logging_steps` is `auto`."""
 BETWEEN_POINTS = 20
 """Updates between two points, at least, where `logging_steps` is `auto`: a point costs part of an update."""

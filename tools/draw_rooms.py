@@ -17,7 +17,9 @@ GROUND = "the ground"
 SINGLE = ("record",)
 """Rooms of one module, which knows other rooms and so does not belong to the ground."""
 
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN, TEXT_WIDTH = 112, 36, 24, 38, 12, 580
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN, TEXT_WIDTH = 112, 36, 24, 44, 12, 580
+LETTERS = 72
+"""Longest line of text; it fits TEXT_WIDTH in a wide font (DejaVu Sans at 14 px, 8 px a letter)."""
 
 
 def imports() -> dict[str, set[str]]:
@@ -108,8 +110,9 @@ def draw() -> str:
     place = {room: (MARGIN + column[room] * (WIDTH + GAP_X), MARGIN + row[room] * (HEIGHT + GAP_Y)) for room in row}
     text_x = MARGIN + (max(column.values()) + 1) * (WIDTH + GAP_X)
     width, ground_y = text_x + TEXT_WIDTH, MARGIN + (top + 1) * (HEIGHT + GAP_Y)
+    height = ground_y + HEIGHT + MARGIN
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {ground_y + HEIGHT + MARGIN}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="14">',
         "<!-- Written by python tools/draw_rooms.py -->",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
@@ -125,7 +128,7 @@ def draw() -> str:
         rooms = sorted((room for room in row if row[room] == number), key=column.__getitem__)
         said = [f"{room}: {sentence(room)}" if column[room] else sentence(room) for room in rooms]
         y = MARGIN + number * (HEIGHT + GAP_Y) + 14
-        for i, line in enumerate(line for text in said for line in textwrap.wrap(text, 84)):
+        for i, line in enumerate(line for text in said for line in textwrap.wrap(text, LETTERS)):
             lines.append(f'<text x="{text_x}" y="{y + 17 * i}" fill="#424242">{html.escape(line)}</text>')
     names = ", ".join(
         sorted(p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("__") and p.stem not in SINGLE)

@@ -5,7 +5,6 @@ describes every key.
 """
 
 import contextlib
-import json
 import stat
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glue_mva.config.base import describe
-from glue_mva.config.identity import identity, optimizer_source, run_id
+from glue_mva.config.identity import Identity, identity
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.config.schedule import Schedule
 from glue_mva.errors import UsageError, one_line
@@ -340,23 +339,18 @@ def lacking(record: RunRecord, folder: Path, *, predict_test: bool, save_model: 
     return [name for is_missing, name in missing if is_missing and record.status == "ok"]
 
 
-def of_other_source(output: Path, configs: Iterable[ResolvedConfig]) -> dict[str, str]:
+def of_other_source(output: Path, runs: Iterable[Identity]) -> dict[str, str]:
     """run_id -> run_id of a finished run in a folder of runs that differs in the source of its optimizer alone."""
-    own = [config for config in configs if optimizer_source(config) is not None]
-    wanted = {_but_for_source(config): run_id(config) for config in own}
+    wanted = {run.but_for_source: run.run_id for run in runs if run.optimizer_source is not None}
     names = {f"{name.rpartition('-')[0]}-*" for name in wanted.values()} if output.is_dir() else set()
     found = {}
     for folder in sorted({folder for name in names for folder in output.glob(name)}):
         with contextlib.suppress(RecordError, UsageError):
             record = read_record(folder)
-            new = wanted.get(_but_for_source(record.config))
+            new = wanted.get(identity(record.config).but_for_source)
             if new is not None and record.is_finished and new != record.run_id:
                 found[new] = record.run_id
     return found
-
-
-def _but_for_source(config: ResolvedConfig) -> str:
-    return json.dumps({**identity(config), "optimizer_source": None}, sort_keys=True)
 
 
 def write_predictions(arrays: "dict[str, np.ndarray]", folder: Path) -> Path:

@@ -59,6 +59,13 @@ class Task:
     def test_splits(self) -> tuple[str, ...]:
         return tuple(s for s in self.rows if s.startswith("test"))
 
+    def known_rows(self, data: str, split: str) -> int | None:
+        """Rows of a split where they are known without a look at the data: the official number on the Hub, that of the
+        excerpt in the demo; `None` in a folder, and for a user's own task."""
+        if is_folder(data) or self.is_own:
+            return None
+        return DEMO_ROWS.get(split, 0) if data == "demo" else self.rows.get(split, 0)
+
 
 _NLI = ("entailment", "not_entailment")
 _NLI3 = ("entailment", "neutral", "contradiction")
@@ -139,21 +146,13 @@ def _fold(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def test_sets(task: str) -> dict[str, tuple[str, str]]:
+def test_sets(task: Task) -> dict[str, tuple[Task, str]]:
     """The test sets that a run of a task predicts: name among its predictions -> (task, split) whose rows they are. AX
     has no training rows of its own: MNLI's runs predict it."""
-    own = {split: (task, split) for split in TASKS[task].test_splits if TASKS[task].eval_splits}
-    return {**own, "ax": ("ax", "test")} if task == "mnli" else own
+    own = {split: (task, split) for split in task.test_splits if task.eval_splits}
+    return {**own, "ax": (TASKS["ax"], "test")} if task.name == "mnli" else own
 
 
 def is_folder(data: str) -> bool:
     """Whether a config's `data` names a folder on this machine: everything but the two words does."""
     return data not in ("hub", "demo")
-
-
-def known_rows(data: str, task: str, split: str) -> int | None:
-    """Rows of a split where they are known without a look at the data: the official number on the Hub, that of the
-    excerpt in the demo; `None` in a folder, and for a user's own task."""
-    if is_folder(data) or TASKS[task].is_own:
-        return None
-    return DEMO_ROWS.get(split, 0) if data == "demo" else TASKS[task].rows.get(split, 0)

@@ -243,9 +243,9 @@ def test_a_dataset_of_the_hub_that_is_out_of_reach_is_named(tmp_path):
 
 
 def test_macro_f1_is_the_mean_of_the_classes(tmp_path):
-    config(topics(tmp_path))
+    task = config(topics(tmp_path)).task_spec
     labels, predictions = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 2, 0])
-    found = compute("topics", predictions, labels)
+    found = compute(task, predictions, labels)
     per_class = [f1_score(labels == c, predictions == c) for c in range(3)]
     assert list(found) == ["f1_macro", "accuracy"] and found["f1_macro"] == pytest.approx(np.mean(per_class))
 

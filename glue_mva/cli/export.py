@@ -64,7 +64,7 @@ def export(
         console.print(f"its weights were not kept: it is made again, under {scratch}", highlight=False)
         with show_warnings(console):
             again = make_again(record, best.folder, scratch, data=data, model=model,
-                               callbacks=[RunProgress(console, name)])  # fmt: skip
+                               callbacks=[RunProgress(console, TASKS[name])])  # fmt: skip
         _compare(record, again.record, again.largest_difference, scratch, allow_other_score)
         source = again.folder / "model"
     copy_model(source, out)

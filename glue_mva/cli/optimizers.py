@@ -22,12 +22,12 @@ def optimizers(
 
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe {recipe!r}{nearest(recipe, RECIPES)}")
-    task = get_task(task).name
+    of_task = get_task(task)
     console = Console()
-    table = Table("name", "lr", "decay", "schedule", "state", "from", title=f"{get_task(task).title}, recipe {recipe}")
+    table = Table("name", "lr", "decay", "schedule", "state", "from", title=f"{of_task.title}, recipe {recipe}")
     arguments = Table("name", "optim_args (= default)")
     for spec in OPTIMIZERS.values():
-        values = RECIPES[recipe].for_run(task, spec.name)
+        values = RECIPES[recipe].for_run(of_task, spec)
         known = [f"{name}={spec.constants[name]}" if name in spec.constants else name for name in spec.hparams]
         state = state_bytes_of(spec)
         table.add_row(

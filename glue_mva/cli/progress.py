@@ -14,17 +14,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from glue_mva import paper, text
 from glue_mva.config.resolve import ResolvedConfig
-from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import RECORD_FILE, RunRecord
-from glue_mva.tasks import get_task
+from glue_mva.tasks import Task
 
 
 class RunProgress(TrainerCallback):
     """A progress bar of updates with the training loss, and one line per evaluation."""
 
-    def __init__(self, console: Console, task: str) -> None:
+    def __init__(self, console: Console, task: Task) -> None:
         self.console = console
-        self.task = get_task(task)
+        self.task = task
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self.bar = Progress(*columns, TimeRemainingColumn(), console=console)
         self.row: Any = None
@@ -55,14 +54,14 @@ class RunProgress(TrainerCallback):
 
 def show_result(console: Console, record: RunRecord, config: ResolvedConfig) -> None:
     """The last table of `glue-mva run`."""
-    task, execution, data = get_task(record.config.task), record.execution, record.data
+    task, execution, data = record.config.task_spec, record.execution, record.data
     if execution is None or data is None or record.headline is None:
         return
     majority = record.majority.get(record.headline.split, {}).get(record.headline.metric)
     table = Table("task", "optimizer", "score", "last epoch", "majority", "time")
     table.add_row(
         task.title,
-        get_optimizer(record.config.optim).label,
+        record.config.optim_spec.label,
         text.score(record.score),
         text.score(record.last_score),
         text.score(None if majority is None else 100 * majority),

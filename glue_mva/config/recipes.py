@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from glue_mva import paper
-from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
-from glue_mva.tasks import get_task
+from glue_mva.optim.registry import OPTIMIZERS, OptimizerSpec
+from glue_mva.tasks import TASKS, Task
 
 NEAREST_TASK = {"wnli": "rte", "ax": "mnli"}
 """Tasks that the papers leave out -> the task whose values stand in for theirs. The choice is this project's."""
 
 
-def paper_column(task: str) -> str | None:
+def paper_column(task: Task) -> Task | None:
     """The task of a paper whose values a task takes: itself, or the one that stands in for it; `None` for an own task
     that names none."""
-    name = get_task(task).like if get_task(task).is_own else task
-    return NEAREST_TASK.get(name, name) or None
+    name = task.like if task.is_own else task.name
+    return TASKS[NEAREST_TASK.get(name, name)] if name else None
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,19 @@ class Recipe:
     values: Mapping[str, Any]
     """Field -> value; the same for every task."""
 
-    def for_run(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
+    def for_run(self, task: Task, optim: OptimizerSpec) -> dict[str, tuple[Any, str]]:
         """Field -> (value, where it comes from) for one task and optimizer."""
-        spec, values = get_optimizer(optim), self.for_task(task, optim)
-        for key, value in spec.defaults.items():
+        values = self.for_task(task, optim.name)
+        for key, value in optim.defaults.items():
             if callable(value):
                 if key not in values:  # an own task without a GLUE task to take it from
                     continue
-                values[key] = (value(values[key][0]), f"{spec.origin}, from Adam's {values[key][0]:g}")
+                values[key] = (value(values[key][0]), f"{optim.origin}, from Adam's {values[key][0]:g}")
             else:
-                values[key] = (value, spec.origin)
+                values[key] = (value, optim.origin)
         return values
 
-    def for_task(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
+    def for_task(self, task: Task, optim: str) -> dict[str, tuple[Any, str]]:
         """The same before the optimizer's own defaults: Adam's for an optimizer that the recipe does not know."""
         return {key: (value, self.title) for key, value in self.values.items()}
 
@@ -49,19 +49,19 @@ class Recipe:
 class PaperRecipe(Recipe):
     """The paper's recipe, whose batch, warmup, learning rate and weight decay differ from task to task."""
 
-    def for_task(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
+    def for_task(self, task: Task, optim: str) -> dict[str, tuple[Any, str]]:
         column = paper_column(task)
         if column is None:
             return super().for_task(task, optim)
-        note = f" ({get_task(task).title} is not in it: {get_task(column).title}'s)" if column != task else ""
+        note = f" ({task.title} is not in it: {column.title}'s)" if column != task else ""
         row = optim if optim in paper.BEST_HPARAMS else "adam"
         row_note = "" if row == optim else f" ({optim} is not in it: Adam's)"
-        lr, weight_decay = paper.BEST_HPARAMS[row][column]
+        lr, weight_decay = paper.BEST_HPARAMS[row][column.name]
         per_task = {
-            "lr": (lr, f"the paper's best for {OPTIMIZERS[row].label} on {get_task(column).title}{row_note}"),
+            "lr": (lr, f"the paper's best for {OPTIMIZERS[row].label} on {column.title}{row_note}"),
             "weight_decay": (weight_decay, f"the paper's best, with that lr{row_note}"),
-            "train_batch_size": (paper.TRAIN_BATCH_SIZE[column], self.title + note),
-            "warmup_ratio": (paper.WARMUP_UPDATES[column] / paper.UPDATES[column], self.title + note),
+            "train_batch_size": (paper.TRAIN_BATCH_SIZE[column.name], self.title + note),
+            "warmup_ratio": (paper.WARMUP_UPDATES[column.name] / paper.UPDATES[column.name], self.title + note),
         }
         return super().for_task(task, optim) | per_task
 
@@ -73,15 +73,15 @@ class TunedRecipe(Recipe):
     tuned: Mapping[str, Mapping[str, Any]]
     """GLUE task -> field -> value."""
 
-    def for_task(self, task: str, optim: str) -> dict[str, tuple[Any, str]]:
+    def for_task(self, task: Task, optim: str) -> dict[str, tuple[Any, str]]:
         column = paper_column(task)
         if column is None:
             return super().for_task(task, optim)
-        note = f" ({get_task(task).title} is not in it: {get_task(column).title}'s)" if column != task else ""
+        note = f" ({task.title} is not in it: {column.title}'s)" if column != task else ""
         of_adam = "" if optim == "adam" else f"; AdamW's, not searched for {optim}"
         return super().for_task(task, optim) | {
             key: (value, self.title + note + (of_adam if key in ("lr", "weight_decay") else ""))
-            for key, value in self.tuned[column].items()
+            for key, value in self.tuned[column.name].items()
         }
 
 
@@ -107,7 +107,7 @@ started from the MNLI model there."""
 
 def _deberta(task: str, lr: float, epochs: int, warmup: int, batch: int, dropout: float, length: int) -> dict[str, Any]:
     """The options of one script; `warmup` is in updates."""
-    updates = epochs * math.ceil(get_task(task).rows["train"] / batch)
+    updates = epochs * math.ceil(TASKS[task].rows["train"] / batch)
     return {"lr": lr, "num_train_epochs": float(epochs), "warmup_ratio": warmup / updates, "train_batch_size": batch,
             "classifier_dropout": dropout, "max_length": length}  # fmt: skip
 

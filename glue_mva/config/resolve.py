@@ -19,8 +19,7 @@ from glue_mva.config.run import (
     neutral,
 )
 from glue_mva.errors import UsageError
-from glue_mva.optim.registry import get_optimizer
-from glue_mva.tasks import get_task, known_rows
+from glue_mva.optim.registry import OptimizerSpec, get_optimizer
 
 Limit = Annotated[int, Field(ge=0, lt=2**31)]
 """0 is no limit."""
@@ -50,6 +49,11 @@ class ResolvedConfig(RunConfig):
     sources: dict[str, str] = execution({})
     """Field -> where its value came from: `given`, the recipe, or the paper's best value."""
 
+    @property
+    def optimizer_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the optimizer, with those that say how it is carried out."""
+        return self.optim_args | ({"fused": True} if self.fused else {})
+
 
 def resolve(config: RunConfig) -> ResolvedConfig:
     """Fill in every value that is left to the recipe, and write what means the same in one way. Once per run: a
@@ -62,7 +66,7 @@ def resolve(config: RunConfig) -> ResolvedConfig:
         return config
     values: dict[str, Any] = dict(config)
     sources: dict[str, str] = {}
-    filled = RECIPES[config.recipe].for_run(config.task, config.optim)
+    filled = RECIPES[config.recipe].for_run(config.task_spec, config.optim_spec)
     sources |= {key: "given" for key in FIELDS if key not in filled}
     if missing := [key for key in sources if values[key] is None]:
         raise UsageError(f"recipe {config.recipe} knows no {', '.join(missing)} for task {config.task}: give them, or "
@@ -70,27 +74,27 @@ def resolve(config: RunConfig) -> ResolvedConfig:
     for key, (value, origin) in filled.items():
         sources[key] = "given" if values[key] is not None else origin
         values[key] = value if values[key] is None else values[key]
-    spec = get_optimizer(config.optim)
-    for key in spec.constants:
-        sources[f"optim_args.{key}"] = "given" if key in config.optim_args else spec.origin
-    values["optim_args"] = _arguments(config.optim, config.optim_args)
+    for key in config.optim_spec.constants:
+        sources[f"optim_args.{key}"] = "given" if key in config.optim_args else config.optim_spec.origin
+    values["optim_args"] = _arguments(config.optim_spec, config.optim_args)
     values["routes"] = [
-        route | {"optim_args": _arguments(route["optim"], route.get("optim_args", {}))} for route in config.routes
+        route | {"optim_args": _arguments(get_optimizer(route["optim"]), route.get("optim_args", {}))}
+        for route in config.routes
     ]
     values["max_steps"] = config.max_steps or 0
     values["max_train_samples"] = _limit(config, config.max_train_samples, ("train",))
-    values["max_eval_samples"] = _limit(config, config.max_eval_samples, get_task(config.task).eval_splits)
+    values["max_eval_samples"] = _limit(config, config.max_eval_samples, config.task_spec.eval_splits)
     values["holdout_seed"] = config.holdout_seed if config.holdout_fraction else 0
     return ResolvedConfig(**values, sources=sources)
 
 
-def _arguments(optim: str, given: dict[str, Any]) -> dict[str, Any]:
+def _arguments(optim: OptimizerSpec, given: dict[str, Any]) -> dict[str, Any]:
     """All keyword arguments of an optimizer: those given, over its constants."""
-    constants = {k: list(v) if isinstance(v, tuple) else v for k, v in get_optimizer(optim).constants.items()}
+    constants = {k: list(v) if isinstance(v, tuple) else v for k, v in optim.constants.items()}
     return {**constants, **given}
 
 
 def _limit(config: RunConfig, wanted: int | None, splits: tuple[str, ...]) -> int:
     """0 for all rows, where it is known beforehand that there are no more."""
-    rows = [known_rows(config.data, config.task, split) for split in splits]
+    rows = [config.task_spec.known_rows(config.data, split) for split in splits]
     return 0 if wanted is None or all(n is not None and wanted >= n for n in rows) else wanted

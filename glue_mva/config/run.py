@@ -15,8 +15,8 @@ from glue_mva.config.base import Config, is_number
 from glue_mva.config.own_task import OwnTask, is_task_file, read_own_task
 from glue_mva.errors import UsageError, nearest
 from glue_mva.files import expanded
-from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
-from glue_mva.tasks import get_task, is_folder, register
+from glue_mva.optim.registry import OptimizerSpec, get_optimizer
+from glue_mva.tasks import Task, get_task, is_folder, register
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -68,6 +68,11 @@ class Route(Config):
     weight_decay: NonNegative | None = None
     """By default the row's."""
 
+    @property
+    def optim_spec(self) -> OptimizerSpec:
+        """The optimizer: its class, settings and constants."""
+        return get_optimizer(self.optim)
+
     @field_validator("match")
     @classmethod
     def _is_pattern(cls, value: str) -> str:
@@ -79,7 +84,7 @@ class Route(Config):
 
     @model_validator(mode="after")
     def _has_such_arguments(self) -> Self:
-        check_arguments(self.optim, self.optim_args)
+        check_arguments(self.optim_spec, self.optim_args)
         return self
 
 
@@ -183,6 +188,21 @@ class RunConfig(Config):
     report_to: str = execution("none")
     """Hugging Face integrations, separated by commas (`tensorboard`, `wandb`, `mlflow`)."""
 
+    @property
+    def task_spec(self) -> Task:
+        """The task: its columns, classes, splits and metrics."""
+        return get_task(self.task)
+
+    @property
+    def optim_spec(self) -> OptimizerSpec:
+        """The optimizer: its class, settings and constants."""
+        return get_optimizer(self.optim)
+
+    @property
+    def own(self) -> OwnTask | None:
+        """What the file of an own task says; `None` of a GLUE task."""
+        return OwnTask(**self.own_task) if self.own_task else None
+
     @model_validator(mode="before")
     @classmethod
     def _read_own_task(cls, values: Any) -> Any:
@@ -232,12 +252,10 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        spec = get_optimizer(self.optim)
-        check_arguments(self.optim, self.optim_args)
-        if self.fused and spec.name not in paper.TABLE3_OPTIMIZERS:
-            raise ValueError(
-                f"fused = true is for {', '.join(paper.TABLE3_OPTIMIZERS)}; give {spec.label} its own optim_args"
-            )
+        check_arguments(self.optim_spec, self.optim_args)
+        if self.fused and self.optim not in paper.TABLE3_OPTIMIZERS:
+            raise ValueError(f"fused = true is for {', '.join(paper.TABLE3_OPTIMIZERS)}; give {self.optim_spec.label} "
+                             "its own optim_args")  # fmt: skip
         if self.init_from and self.num_train_epochs == 0:
             raise ValueError(
                 "init_from: a run without training starts from nowhere; to evaluate a model give it as model"
@@ -269,18 +287,17 @@ def class_path(value: Any) -> Any:
     return f"{value.__module__}:{value.__qualname__}" if isinstance(value, type) else value
 
 
-def check_arguments(optim: str, optim_args: Mapping[str, Any]) -> None:
+def check_arguments(optim: OptimizerSpec, optim_args: Mapping[str, Any]) -> None:
     """Refuse keyword arguments that are fields of their own, or that an optimizer of the registry lacks.
 
     Raises:
         ValueError: such an argument.
     """
-    spec = get_optimizer(optim)
     for key in optim_args:
         if key in ("lr", "weight_decay"):
             raise ValueError(f"optim_args.{key}: {key} is a field of its own")
-        if spec.name in OPTIMIZERS and key not in spec.hparams:
-            raise ValueError(f"optim_args: {spec.label} has no {key!r}{nearest(key, spec.hparams)}")
+        if optim.is_known and key not in optim.hparams:
+            raise ValueError(f"optim_args: {optim.label} has no {key!r}{nearest(key, optim.hparams)}")
 
 
 def plain(value: Any, place: str) -> Any:

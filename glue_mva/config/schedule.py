@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from glue_mva import paper
 from glue_mva.config.recipes import paper_column
 from glue_mva.config.resolve import ResolvedConfig
-from glue_mva.tasks import get_task
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,12 @@ def schedule(config: ResolvedConfig, train_rows: int) -> Schedule:
     where the decay would go on (fairseq's `--max-epoch` beside `--total-num-update`). `max_steps` goes over both.
     """
     steps_per_epoch = max(1, math.ceil(train_rows / config.train_batch_size))
-    column = paper_column(config.task)
+    column = paper_column(config.task_spec)
     epoch_steps = math.ceil(config.num_train_epochs * steps_per_epoch)
     if config.max_steps:
         total = stop = config.max_steps
     elif config.recipe == "paper" and column is not None and config.num_train_epochs > 0:
-        full = paper.UPDATES[column] * paper.TRAIN_BATCH_SIZE[column] / get_task(column).rows["train"]  # 10 epochs
+        full = paper.UPDATES[column.name] * paper.TRAIN_BATCH_SIZE[column.name] / column.rows["train"]  # 10 epochs
         share = train_rows / config.train_batch_size * config.num_train_epochs / paper.NUM_TRAIN_EPOCHS
         total = max(1, round(full * share))
         stop = min(total, epoch_steps)

@@ -15,7 +15,7 @@ from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.data import hub, own, saved, tsv
 from glue_mva.errors import UsageError
 from glue_mva.record import DataInfo
-from glue_mva.tasks import DEMO_TASK, Task, get_task, is_folder, test_sets
+from glue_mva.tasks import DEMO_TASK, Task, is_folder, test_sets
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def load_task(config: ResolvedConfig) -> TaskData:
     Raises:
         UsageError: the source lacks the task, is malformed or out of reach; names what was looked for.
     """
-    task = get_task(config.task)
+    task = config.task_spec
     eval_splits = task.eval_splits or task.test_splits
     wanted = (("train",) if "train" in task.rows else ()) + eval_splits
     splits = load_splits(config, task, wanted)
@@ -83,10 +83,10 @@ def load_task(config: ResolvedConfig) -> TaskData:
 
 def _load_test_sets(config: ResolvedConfig) -> dict[str, Dataset]:
     found = {}
-    for name, (task, split) in test_sets(config.task).items():
+    for name, (task, split) in test_sets(config.task_spec).items():
         if config.data == "demo":
             raise UsageError("predict_test: the demo data have no test set; take --data DIR or the Hub")
-        found[name] = load_splits(config, get_task(task), (split,))[split]
+        found[name] = load_splits(config, task, (split,))[split]
     return found
 
 
@@ -96,8 +96,8 @@ def load_splits(config: ResolvedConfig, task: Task, wanted: tuple[str, ...]) -> 
     Raises:
         UsageError: the source lacks them, is malformed or out of reach.
     """
-    if task.is_own:
-        splits = _load_own(config, wanted)
+    if (own_task := config.own) is not None:
+        splits = _load_own(own_task, config.data, wanted)
     elif config.data == "hub":
         loaded = hub.load_dataset(HUB_DATASET, task.name, "take --data DIR (the official TSV files) or --demo")
         splits = {name: loaded[name] for name in wanted}
@@ -112,10 +112,9 @@ def load_splits(config: ResolvedConfig, task: Task, wanted: tuple[str, ...]) -> 
     return {name: saved.checked(task, name, splits[name], config.data) for name in wanted}
 
 
-def _load_own(config: ResolvedConfig, wanted: tuple[str, ...]) -> dict[str, Dataset]:
-    spec = OwnTask(**config.own_task)
+def _load_own(spec: OwnTask, data: str, wanted: tuple[str, ...]) -> dict[str, Dataset]:
     if spec.hub is None:
-        return own.load_files(spec, config.data, wanted)
+        return own.load_files(spec, data, wanted)
     loaded = hub.load_dataset(spec.hub.dataset, spec.hub.config or None, f"it is what task {spec.name} names",
                               spec.hub.revision or None)  # fmt: skip
     if missing := [there for name in wanted if (there := spec.hub.splits[name]) not in loaded]:

@@ -1,7 +1,5 @@
 """Load a classifier that was fine-tuned already, by this program or by any other."""
 
-from pathlib import Path
-
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from glue_mva.errors import UsageError
@@ -18,13 +16,13 @@ def load_fine_tuned(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     Raises:
         UsageError: no such model, no weights in safetensors format, or weights that lack a part of the classifier.
     """
-    source = locate(name)[0]
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+    source = locate(name)
+    if source.folder is not None and not (source.folder / "config.json").is_file():
         raise UsageError(f"model folder {name!r} has no config.json")
-    config = from_pretrained(AutoConfig, name)
+    config = from_pretrained(AutoConfig, source)
     if not any("SequenceClassification" in architecture for architecture in config.architectures or []):
         raise UsageError(f"model {name!r} is no fine-tuned classifier: its architectures are {config.architectures}")
-    model, info = load_classifier(name, config)
+    model, info = load_classifier(source, config)
     if missing := sorted(info["missing_keys"]):
         raise UsageError(f"model {name!r} lacks weights of its classifier: {', '.join(missing[:3])}")
-    return model, load_tokenizer(name)
+    return model, load_tokenizer(source)

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from glue_mva.config.identity import model_path
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.data import hub
 from glue_mva.errors import UsageError, first_line
-from glue_mva.tasks import Task, get_task
+from glue_mva.tasks import Task
 
 DROPOUT_ATTRIBUTES = {
     "hidden_dropout": ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout"),
@@ -43,8 +44,38 @@ OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet"
 """Families whose position ids start at `pad_token_id + 1`; in others, at 0."""
 
 
-def from_pretrained(kind: Any, name: str, what: str = "model", **options: Any) -> Any:
-    """`kind.from_pretrained` of a Hub name or folder, without running code that comes with it.
+@dataclass(frozen=True)
+class Source:
+    """Where a model is loaded from."""
+
+    name: str
+    """As it was given; for messages."""
+    path: str
+    """Its folder on this machine, or its name on the Hub."""
+    local_only: bool
+    """Whether only files of this machine are looked at."""
+
+    @property
+    def folder(self) -> Path | None:
+        """`None` of a model on the Hub."""
+        return Path(self.path) if Path(self.path).is_dir() else None
+
+
+def locate(model: str) -> Source:
+    """Where a model lies, by its folder or Hub name.
+
+    Raises:
+        UsageError: a folder that is not there.
+    """
+    path = model_path(model)
+    is_folder = Path(path).is_dir()
+    if not is_folder and path.startswith((".", "/", "~")):
+        raise UsageError(f"model folder {model!r} is not there")
+    return Source(model, path, is_folder or not hub.reachable())
+
+
+def from_pretrained(kind: Any, source: Source, what: str = "model", **options: Any) -> Any:
+    """`kind.from_pretrained` of a model, without running code that comes with it.
 
     Args:
         kind: one of transformers' `Auto` classes.
@@ -53,78 +84,77 @@ def from_pretrained(kind: Any, name: str, what: str = "model", **options: Any) -
     Raises:
         UsageError: it is not there or broken, or the Hub is out of reach.
     """
-    source, local_only = locate(name)
     try:
         # False, not the default: that asks on the terminal whether to run code which comes with a model
-        return kind.from_pretrained(source, local_files_only=local_only, trust_remote_code=False, **options)
+        return kind.from_pretrained(source.path, local_files_only=source.local_only, trust_remote_code=False, **options)
     except Exception as error:  # transformers raises many kinds for what is missing or broken
-        raise UsageError(f"cannot load {what} {name!r}: {reason_of(error, local_only)}") from None
+        raise UsageError(f"cannot load {what} {source.name!r}: {reason_of(error, source.local_only)}") from None
 
 
-def load_classifier(name: str, config: PretrainedConfig) -> tuple[PreTrainedModel, dict[str, Any]]:
+def load_classifier(source: Source, config: PretrainedConfig) -> tuple[PreTrainedModel, dict[str, Any]]:
     """(sequence classifier in float32, transformers' account of what its weights had)."""
-    return from_pretrained(AutoModelForSequenceClassification, name, config=config, dtype=torch.float32,
+    return from_pretrained(AutoModelForSequenceClassification, source, config=config, dtype=torch.float32,
                            use_safetensors=True, output_loading_info=True)  # fmt: skip
 
 
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model, by Hub name or folder.
+def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model.
 
     Raises:
         UsageError: no tokenizer there, one that needs a package which is not installed, or the Hub is out of reach.
     """
     try:
-        tokenizer = from_pretrained(AutoTokenizer, model, "the tokenizer of model")
+        tokenizer = from_pretrained(AutoTokenizer, source, "the tokenizer of model")
     except UsageError as error:
         lacking = [package for package, module in SENTENCEPIECE.items() if not _installed(module)]
         if lacking and re.search("tiktoken|sentencepiece|protobuf", str(error), re.IGNORECASE):
-            raise UsageError(f"the tokenizer of model {model!r} is a SentencePiece model, which takes packages more: "
-                             f"pip install {' '.join(lacking)}") from None  # fmt: skip
+            raise UsageError(f"the tokenizer of model {source.name!r} is a SentencePiece model, which takes packages "
+                             f"more: pip install {' '.join(lacking)}") from None  # fmt: skip
         raise
     names = sorted({*type(tokenizer).vocab_files_names.values(), "tokenizer.json"})
-    folder = Path(locate(model)[0])
+    folder = source.folder
     # transformers makes one of special tokens alone, to which every word is unknown
     if len(tokenizer) <= len(tokenizer.all_special_ids) or (
-        folder.is_dir() and not any((folder / name).is_file() for name in names)
+        folder is not None and not any((folder / name).is_file() for name in names)
     ):
-        raise UsageError(f"model {model!r} has no tokenizer: looked for {', '.join(names)}")
+        raise UsageError(f"model {source.name!r} has no tokenizer: looked for {', '.join(names)}")
     return tokenizer
 
 
-def load_model(config: ResolvedConfig) -> PreTrainedModel:
-    """The classifier with the head that the task needs, in float32; a new head is drawn from torch's global seed.
+def load_model(source: Source, config: ResolvedConfig) -> PreTrainedModel:
+    """The classifier with the head that a run's task needs, in float32, and the run's dropout; a new head is drawn from
+    torch's global seed.
 
     Raises:
         UsageError: no weights in safetensors format, an unsupported architecture, a head of another size, weights of
             other layers than the config's, or the Hub is out of reach.
     """
-    task = get_task(config.task)
-    source = locate(config.model)[0]
-    if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
-        raise UsageError(f"model folder {config.model!r} has no weights: looked for model.safetensors")
-    model_config = from_pretrained(AutoConfig, config.model)
+    task = config.task_spec
+    if source.folder is not None and not list(source.folder.glob("*.safetensors")):
+        raise UsageError(f"model folder {source.name!r} has no weights: looked for model.safetensors")
+    model_config = from_pretrained(AutoConfig, source)
     if type(model_config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise UsageError(
-            f"model {config.model!r} ({model_config.model_type}) has no sequence classifier in transformers"
+            f"model {source.name!r} ({model_config.model_type}) has no sequence classifier in transformers"
         )
     fine_tuned = any("SequenceClassification" in name for name in model_config.architectures or [])
     if fine_tuned and model_config.num_labels != task.num_labels:
         raise UsageError(
-            f"model {config.model!r} has a head for {model_config.num_labels} classes where {task.name} needs "
+            f"model {source.name!r} has a head for {model_config.num_labels} classes where {task.name} needs "
             f"{task.num_labels}: take the pretrained encoder, and this one for init_from"
         )
     if config.num_train_epochs == 0 and not fine_tuned:
-        raise UsageError(f"model {config.model!r} has no trained head, and num_train_epochs = 0 would train none")
+        raise UsageError(f"model {source.name!r} has no trained head, and num_train_epochs = 0 would train none")
     _set_labels(model_config, task)
     for field, names in DROPOUT_ATTRIBUTES.items():
         _set_dropout(model_config, names, getattr(config, field))
-    model, found = load_classifier(config.model, model_config)
+    model, found = load_classifier(source, model_config)
     prefix = f"{model.base_model_prefix}."
     missing = [key for key in found["missing_keys"] if key.startswith(prefix) and ".pooler." not in key]
     more = [key for key in found["unexpected_keys"] if _LAYER.search(key)]
     for what, keys in (("lack", missing), ("have layers that its config does not name:", more)):
         if keys:
-            raise UsageError(f"model {config.model!r}: the weights {what} {_listed(keys)}; they are not this config's")
+            raise UsageError(f"model {source.name!r}: the weights {what} {_listed(keys)}; they are not this config's")
     return model
 
 
@@ -175,20 +205,6 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     last = max(tokenizer.get_vocab().values())
     if last >= embeddings:
         raise UsageError(f"the tokenizer has tokens up to {last} where the model has {embeddings} embeddings")
-
-
-def locate(model: str) -> tuple[str, bool]:
-    """(folder or Hub name, whether only files of this machine are looked at).
-
-    Raises:
-        UsageError: a folder that is not there.
-    """
-    source = model_path(model)
-    if Path(source).is_dir():
-        return source, True
-    if source.startswith((".", "/", "~")):
-        raise UsageError(f"model folder {model!r} is not there")
-    return source, not hub.reachable()
 
 
 def reason_of(error: Exception, local_only: bool) -> str:

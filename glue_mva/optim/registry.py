@@ -40,6 +40,8 @@ class OptimizerSpec:
     """Keyword arguments that make it fast and leave its result alone."""
     decay: Literal["class", "own", "measured"] = "class"
     """Weight decay: decoupled by the class; by a rule of its own that is neither; or to be seen (`optim.decay`)."""
+    given: "type[Optimizer] | None" = None
+    """The class itself, where it was given and not its name."""
 
     @property
     def cls(self) -> "type[Optimizer]":
@@ -48,6 +50,8 @@ class OptimizerSpec:
         Raises:
             UsageError: it cannot be imported, is not there, is no optimizer, or its source has changed since.
         """
+        if self.given is not None:
+            return self.given
         found = import_class(self.path)
         if not self.is_known:
             note_import(self.path)
@@ -145,12 +149,16 @@ def import_class(path: str) -> "type[Optimizer]":
     return found
 
 
-def get_optimizer(name: str) -> OptimizerSpec:
-    """The registry's entry for a name, or one made for `pkg.module:Class`, whose hyperparameters are not checked.
+def get_optimizer(name: "str | type[Optimizer]") -> OptimizerSpec:
+    """The registry's entry for a name, or one made for `pkg.module:Class` or a class, whose hyperparameters are not
+    checked.
 
     Raises:
         UsageError: no such optimizer; names the nearest.
     """
+    if isinstance(name, type):
+        path = f"{name.__module__}:{name.__qualname__}"
+        return OptimizerSpec(path, name.__name__, path, (), decay="measured", given=name)
     module, colon, attribute = name.partition(":")
     if colon:
         if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):

@@ -177,7 +177,7 @@ def arguments_of(optim_args: dict[str, Any], routes: list[dict[str, Any]]) -> di
 
 def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, Any]:
     execution, data, model = record.execution, record.data, record.model
-    task, split = get_task(record.config.task), dev_split(record)
+    task, split = record.config.task_spec, dev_split(record)
     rows = data.rows if data is not None else {}
     official = data.official_rows if data is not None else task.rows
     best, last = record.best, record.epochs[-1] if record.epochs else None
@@ -234,7 +234,7 @@ def dev_split(record: RunRecord) -> str:
     """The split that the score comes from; of a run that failed before it was known, the one it would have been."""
     if record.headline is not None:
         return record.headline.split
-    return "holdout" if record.config.holdout_fraction else next(iter(get_task(record.config.task).eval_splits), "test")
+    return "holdout" if record.config.holdout_fraction else next(iter(record.config.task_spec.eval_splits), "test")
 
 
 def pick(metrics: Metrics, split: str, name: str) -> float:
@@ -245,7 +245,7 @@ def pick(metrics: Metrics, split: str, name: str) -> float:
 
 def _curves(record: RunRecord) -> Curves:
     curves = {k: np.array(v, dtype=float) for k, v in record.curves.items()}  # None becomes NaN
-    key = dev_split(record), get_task(record.config.task).headline
+    key = dev_split(record), record.config.task_spec.headline
     curves["dev_step"] = np.array([e.step for e in record.epochs], dtype=float)
     curves["dev_score"] = np.array([100 * pick(e.metrics, *key) for e in record.epochs], dtype=float)
     return curves

@@ -31,7 +31,7 @@ class TestFile:
 
     name: str
     """Name in the zip, such as `MNLI-mm.tsv`."""
-    task: str
+    task: Task
     rows: int
     """Official number of rows."""
     trained_as: str
@@ -40,23 +40,17 @@ class TestFile:
     """Its name among their predictions."""
 
     @property
-    def spec(self) -> Task:
-        return TASKS[self.task]
-
-    @property
     def values(self) -> tuple[str, ...]:
         """What may stand in the file, in the order of the classes; empty for a regression."""
-        if self.task in _IN_WORDS:
-            return self.spec.labels
-        return tuple(str(index) for index in range(len(self.spec.labels)))
+        if self.task.name in _IN_WORDS:
+            return self.task.labels
+        return tuple(str(index) for index in range(len(self.task.labels)))
 
 
 FILES: dict[str, TestFile] = {
-    (name := f"{TASKS[task].title}{_SUFFIX.get(split, '')}.tsv"): TestFile(
-        name, task, TASKS[task].rows[split], trained, stored
-    )
+    (name := f"{task.title}{_SUFFIX.get(split, '')}.tsv"): TestFile(name, task, task.rows[split], trained, stored)
     for trained in GLUE
-    for stored, (task, split) in test_sets(trained).items()
+    for stored, (task, split) in test_sets(TASKS[trained]).items()
 }
 """The eleven files, by name."""
 
@@ -79,13 +73,13 @@ def to_values(file: TestFile, outputs: np.ndarray) -> list[str]:
         raise ValueError("outputs that are not finite")
     if file.values:
         return [file.values[index] for index in outputs.argmax(-1)]
-    clipped = np.clip(outputs.astype(float), *file.spec.label_range) + 0.0  # no minus zero
+    clipped = np.clip(outputs.astype(float), *file.task.label_range) + 0.0  # no minus zero
     return [f"{value:.{_DECIMALS}f}" for value in clipped]
 
 
 def majority_values(file: TestFile, rows: int) -> list[str]:
     """The most frequent class of the file's task (one of `MAJORITY_CLASS`) in every row."""
-    return [file.values[file.spec.labels.index(MAJORITY_CLASS[file.task])]] * rows
+    return [file.values[file.task.labels.index(MAJORITY_CLASS[file.task.name])]] * rows
 
 
 def to_text(values: list[str]) -> str:
@@ -125,7 +119,7 @@ def _problem_of_line(file: TestFile, line: str, index: int) -> str | None:
     value = fields[1]
     if file.values:
         return None if value in file.values else f"{_shown(value)} is none of {', '.join(file.values)}"
-    low, high = file.spec.label_range
+    low, high = file.task.label_range
     if _NUMBER.fullmatch(value) and low <= float(value) <= high:
         return None
     return f"{_shown(value)} is no number in {low:g}..{high:g}"

@@ -276,7 +276,7 @@ class SweepConfig(Config):
     @property
     def unknown_to_paper(self) -> list[str]:
         """The tasks that have no values of the paper: own ones whose files name no GLUE task."""
-        return [task for task in self.tasks if paper_column(task) is None]
+        return [task for task in self.tasks if paper_column(get_task(task)) is None]
 
     @field_validator("optimizers")
     @classmethod

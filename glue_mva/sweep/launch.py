@@ -150,7 +150,7 @@ def launch(
                    if run.run_id not in progress.outcomes}  # fmt: skip
         if progress.lacking:
             observer.note(f"{lacking_in_words(progress)}: made again", important=True)
-        older = of_other_source(output, [run.config for run in pending.values()])
+        older = of_other_source(output, (run.identity for run in pending.values()))
         for row, number in Counter(pending[run_id].row for run_id in older).items():
             observer.note(f"{row}: {number} runs were made by another version of it, and are run anew", important=True)
         if pending:

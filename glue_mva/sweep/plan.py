@@ -17,7 +17,7 @@ from glue_mva.errors import UsageError
 from glue_mva.record import RECORD_FILE, RecordError, read_record
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.protocol import Cell, Cells, Outcomes, Stage, SweepRun, cells, final_runs, search_runs
-from glue_mva.tasks import get_task, is_folder, known_rows, test_sets
+from glue_mva.tasks import TASKS, Task, get_task, is_folder, test_sets
 
 MEAN_TOKENS = {"mnli": 39.9, "qnli": 50.7, "qqp": 31.4, "rte": 71.4, "sst2": 14.2, "mrpc": 54.2, "cola": 11.3,
                "stsb": 29.4, "wnli": 37.7, "ax": 39.9}  # fmt: skip
@@ -210,10 +210,11 @@ def _lines(table: Cells, key: tuple[str, str], outcomes: Outcomes, speed: Speed)
 def _partial(table: Cells) -> list[str]:
     found = {}
     for cell in table.values():
-        task, config = get_task(cell.task), cell.any_config
+        config = cell.any_config
+        task = config.task_spec
         splits = [("train", "training")] if "train" in task.rows else []
         splits += [(split, "dev") for split in task.eval_splits]
-        counts = [(rows_used(config, split), task.rows[split] or _rows(config, task.name, split), what)
+        counts = [(rows_used(config, split), task.rows[split] or _rows(config, task, split), what)
                   for split, what in splits]  # fmt: skip
         if short := [f"{n:,} of {whole:,} {what} rows" for n, whole, what in counts if n != whole]:
             found[cell.task] = f"{task.title} ({', '.join(dict.fromkeys(short))})"
@@ -227,36 +228,36 @@ def _is_done(run_id: str, outcomes: Outcomes) -> bool:
 def unit_of(config: ResolvedConfig) -> Unit:
     """Updates, examples and tokens of one run."""
     rows = rows_used(config, "train")
-    eval_rows = sum(rows_used(config, split) for split in get_task(config.task).eval_splits)
+    eval_rows = sum(rows_used(config, split) for split in config.task_spec.eval_splits)
     if config.holdout_fraction:
         eval_rows = round(rows * config.holdout_fraction)
         rows -= eval_rows
     steps = schedule(config, rows)
     epochs = steps.max_steps / steps.steps_per_epoch
     examples = round(epochs * rows)
-    length = _length(config, config.task)
+    length = _length(config, config.task_spec)
     evaluations = max(1, -(-steps.max_steps // steps.steps_per_epoch))
     evaluated = evaluations * eval_rows * length
-    for source, split in test_sets(config.task).values() if config.predict_test else ():
+    for source, split in test_sets(config.task_spec).values() if config.predict_test else ():
         evaluated += _rows(config, source, split) * _length(config, source)
     return Unit(steps.max_steps, examples, examples * length, evaluated, eval_rows)
 
 
 def rows_used(config: ResolvedConfig, split: str) -> int:
     """Rows of a split that a run trains or is evaluated on."""
-    rows = _rows(config, config.task, split)
+    rows = _rows(config, config.task_spec, split)
     limit = config.max_train_samples if split == "train" else config.max_eval_samples
     return min(rows, limit) if limit else rows
 
 
-def _length(config: ResolvedConfig, task: str) -> float:
+def _length(config: ResolvedConfig, task: Task) -> float:
     """Tokens per example of a task, estimated."""
-    mean = _own_size(config, "train")[1] if get_task(task).is_own else MEAN_TOKENS[task]
+    mean = _own_size(config, "train")[1] if task.is_own else MEAN_TOKENS[task.name]
     return min(mean, config.max_length)
 
 
-def _rows(config: ResolvedConfig, task: str, split: str) -> int:
-    return _own_size(config, split)[0] if get_task(task).is_own else _glue_rows(config.data, task, split)
+def _rows(config: ResolvedConfig, task: Task, split: str) -> int:
+    return _own_size(config, split)[0] if task.is_own else _glue_rows(config.data, task.name, split)
 
 
 def _own_size(config: ResolvedConfig, split: str) -> tuple[int, float]:
@@ -265,7 +266,7 @@ def _own_size(config: ResolvedConfig, split: str) -> tuple[int, float]:
     if key not in _OWN_SIZES:
         from glue_mva.data.load import load_splits  # loads the datasets library, which other plans do without
 
-        task = get_task(config.task)
+        task = config.task_spec
         rows = load_splits(config, task, (split,))[split]
         characters = sum(len(text) for name in task.text for text in rows[name])
         special = 2 * len(task.text)
@@ -277,34 +278,35 @@ _OWN_SIZES: dict[tuple[str, str, str], tuple[int, float]] = {}
 
 
 @lru_cache(maxsize=256)
-def _glue_rows(data: str, task: str, split: str) -> int:
-    """Rows of a split: counted in a local folder, else the number that is known; the official one of a folder or file
-    that is not there."""
-    if (known := known_rows(data, task, split)) is not None:
+def _glue_rows(data: str, name: str, split: str) -> int:
+    """Rows of a split of a GLUE task: counted in a local folder, else the number that is known; the official one of a
+    folder or file that is not there."""
+    task = TASKS[name]
+    if (known := task.known_rows(data, split)) is not None:
         return known
-    root = task_root(data, get_task(task).folder)
+    root = task_root(data, task.folder)
     if root is None:
-        return get_task(task).rows.get(split, 0)
+        return task.rows.get(split, 0)
     if (root / "dataset_dict.json").is_file():
         info = json.loads((root / split / "dataset_info.json").read_text())
         return int(info["splits"][split]["num_examples"])
-    path = root / file_of(get_task(task), split)
+    path = root / file_of(task, split)
     if not path.is_file():
-        return get_task(task).rows.get(split, 0)
+        return task.rows.get(split, 0)
     with path.open("rb") as stream:
         lines, last = 0, b"\n"
         while block := stream.read(2**20):
             lines += block.count(b"\n")
             last = block
-    header = 0 if task == "cola" and split != "test" else 1
+    header = 0 if name == "cola" and split != "test" else 1
     return lines + (not last.endswith(b"\n")) - header
 
 
 def _check_data(table: Cells) -> None:
     missing = {}
     for cell in table.values():
-        data = cell.any_config.data
-        if is_folder(data) and not get_task(cell.task).is_own and task_root(data, get_task(cell.task).folder) is None:
+        data, task = cell.any_config.data, cell.any_config.task_spec
+        if is_folder(data) and not task.is_own and task_root(data, task.folder) is None:
             missing[cell.task] = f"no data for {cell.task} in {data!r}"
     if missing:
         raise UsageError("; ".join(missing.values()))
@@ -359,7 +361,7 @@ def _assumed_speed(model: str, machines: Machines | None) -> Speed:
 
 def _parameters(model: str) -> float:
     """Number of weights: from the size of a local model's file, else roberta-base's."""
-    files = list(Path(model_path(model)).glob("*.safetensors")) if Path(model_path(model)).is_dir() else []
+    files = Path(model_path(model)).glob("*.safetensors")
     return sum(path.stat().st_size for path in files) / 4 or ASSUMED_PARAMETERS
 
 

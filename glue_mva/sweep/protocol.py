@@ -15,13 +15,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from glue_mva.config.identity import run_id
+from glue_mva.config.identity import Identity, identity
 from glue_mva.config.recipes import RECIPES
 from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
+from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import FINISHED, RunRecord, Status
 from glue_mva.sweep.config import FIRST_FINAL_SEED, FIRST_SEARCH_SEED, OptimizerEntry, SweepConfig, base_rows
 from glue_mva.sweep.hparams import Hparams
+from glue_mva.tasks import get_task
 
 Stage = Literal["search", "final"]
 
@@ -97,8 +99,12 @@ class SweepRun:
     hparams: Hparams
 
     @cached_property
+    def identity(self) -> Identity:
+        return identity(self.config)
+
+    @property
     def run_id(self) -> str:
-        return run_id(self.config)
+        return self.identity.run_id
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +123,7 @@ class Cell:
         if self.entry.match_step_size is not None:
             return []
         if self.sweep.protocol == "fixed":
-            paper = RECIPES["paper"].for_run(self.task, self.entry.optim)
+            paper = RECIPES["paper"].for_run(get_task(self.task), get_optimizer(self.entry.optim))
             return [Hparams(paper["lr"][0], paper["weight_decay"][0])]
         rates = self.entry.lr or self.sweep.lr
         decays = self.entry.weight_decay or self.sweep.weight_decay

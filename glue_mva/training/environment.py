@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from glue_mva.config.identity import model_identity, model_path
 from glue_mva.machine import cpu_name
 from glue_mva.models.start import Start
 from glue_mva.optim.base import Base
@@ -59,15 +58,14 @@ def device_name(device: str) -> str:
     return f"{cpu_name()} ({os.cpu_count()} cores)" if device == "cpu" else device
 
 
-def describe_model(name: str, model: PreTrainedModel, start: Start | None) -> ModelInfo:
-    """Name as given, architecture and size of the model; `digest` of a local folder, or the commit on the Hub."""
-    local = Path(model_path(name)).is_dir()
+def describe_model(name: str, digest: str | None, model: PreTrainedModel, start: Start | None) -> ModelInfo:
+    """Name as given, architecture and size of the model; the digest of a local folder, or the commit on the Hub."""
     return ModelInfo(
         name=name,
         architecture=type(model).__name__,
         model_type=model.config.model_type,
         parameters=sum(p.numel() for p in model.parameters()),
-        digest=model_identity(name) if local else getattr(model.config, "_commit_hash", None),
+        digest=digest or getattr(model.config, "_commit_hash", None),
         start=start.digest if start else None,
         kept_head=start.kept_head if start else None,
     )

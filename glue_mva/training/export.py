@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from transformers import TrainerCallback
 
-from glue_mva.config.identity import optimizer_source, run_id
+from glue_mva.config.identity import identity
 from glue_mva.errors import UsageError
 from glue_mva.models.fine_tuned import SETTINGS
 from glue_mva.record import MODEL_FOLDER, PREDICTIONS_FILE, RunRecord
@@ -75,8 +75,9 @@ def make_again(
         moved["init_from"] = str(beside)
     config = record.config.replace(output=str(output), save_model=True, predict_test=False, resume=True, force=False,
                             report_to="none", **moved)  # fmt: skip
-    if run_id(config) != record.run_id:
-        if record.optimizer_source != optimizer_source(config):
+    now = identity(config)
+    if now.run_id != record.run_id:
+        if record.optimizer_source != now.optimizer_source:
             raise UsageError(f"run {record.run_id} cannot be made again: {config.optim} is not what it was")
         begin = f", its start {config.init_from!r}" if config.init_from else ""
         raise UsageError(

@@ -32,7 +32,7 @@ class GlueMetric(evaluate.Metric):
         output is not finite, so that a diverged model never wins."""
         if not np.isfinite(outputs).all():
             return dict.fromkeys(self.task.metrics, float("nan"))
-        return self.compute(predictions=metrics.to_predictions(self.task.name, outputs), references=labels) or {}
+        return self.compute(predictions=metrics.to_predictions(self.task, outputs), references=labels) or {}
 
     def _compute(self, *, predictions, references):
-        return metrics.compute(self.task.name, predictions, references)
+        return metrics.compute(self.task, predictions, references)

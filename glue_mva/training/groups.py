@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from glue_mva.config.run import Route
 from glue_mva.errors import UsageError, kind_and_line
 from glue_mva.optim.decay import DecoupledDecay, Rule, rule_of, switches
-from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
+from glue_mva.optim.registry import OPTIMIZERS, OptimizerSpec
 from glue_mva.optim.routed import RoutedOptimizer
 
 log = logging.getLogger(__name__)
@@ -77,30 +77,27 @@ class OptimizerMaker:
     """Makes the optimizer of a run.
 
     Args:
-        optim: name of the registry, `pkg.module:Class`, or a class.
+        optim: the class, and what is known of it.
         optim_args: its keyword arguments; they go over the registry's constants.
         routes: parameters for other optimizers, each with the fields of `Route`.
 
     Raises:
-        UsageError: no such optimizer, or one whose step needs a closure.
+        UsageError: it cannot be imported, or its step needs a closure.
     """
 
     def __init__(
-        self, optim: str | type[Optimizer], optim_args: Mapping[str, Any], routes: Sequence[Mapping[str, Any]] = ()
+        self, optim: OptimizerSpec, optim_args: Mapping[str, Any], routes: Sequence[Mapping[str, Any]] = ()
     ) -> None:
+        self.spec = optim
         self.routes = [Route(**fields) for fields in routes]
         self.parts: list[Part] = []
         """Of the optimizer that `build` made last, the row's own first."""
-        spec = get_optimizer(optim) if isinstance(optim, str) else None
-        self.cls: type[Optimizer] = spec.cls if spec is not None else optim  # type: ignore[assignment]
-        self.label = spec.label if spec is not None else self.cls.__name__
-        self.scope = spec.scope if spec is not None else ""
-        self.decay = spec.decay if spec is not None else "measured"
-        given = {**spec.implementation, **spec.constants} if spec is not None else {}
-        self.arguments = {**(switches(self.cls) if self.decay == "measured" else {}), **given, **optim_args}
+        self.cls = optim.cls
+        decoupling = switches(self.cls) if optim.decay == "measured" else {}
+        self.arguments = {**decoupling, **optim.implementation, **optim.constants, **optim_args}
         closure = inspect.signature(self.cls.step).parameters.get("closure")
         if closure is not None and closure.default is inspect.Parameter.empty:
-            raise UsageError(f"{self.label}: its step needs a closure that computes the loss again; not supported")
+            raise UsageError(f"{self.spec.label}: its step needs a closure that computes the loss again; not supported")
 
     def build(self, model: nn.Module, **of_groups: Any) -> Optimizer:
         """An optimizer for all parameters of a model. Routes take theirs, in their order; where a class is made for
@@ -117,7 +114,7 @@ class OptimizerMaker:
         of_groups["layers"] = count_layers(left)
         routed = []
         for route in self.routes:
-            maker = OptimizerMaker(route.optim, route.optim_args)
+            maker = OptimizerMaker(route.optim_spec, route.optim_args)
             taken = [item for item in left if re.search(route.match, item[0])]
             if not taken:
                 names = [name for name, _ in left]
@@ -129,16 +126,16 @@ class OptimizerMaker:
             own = of_groups | {key: value for key, value in own.items() if value is not None}
             routed.append(Part(maker, route.match, taken, maker._share(taken, own)))
         if not left:
-            raise UsageError(f"routes: they leave no parameter to {self.label}: make the last route's optimizer the "
-                             "row's own")  # fmt: skip
+            raise UsageError(f"routes: they leave no parameter to {self.spec.label}: make the last route's optimizer "
+                             "the row's own")  # fmt: skip
         self.parts = [Part(self, "", left, self._share(left, of_groups)), *routed]
         return RoutedOptimizer([part.optimizer for part in self.parts]) if routed else self.parts[0].optimizer
 
     def _share(self, named: Named, of_groups: Mapping[str, Any]) -> Optimizer:
         """This optimizer for some parameters of a model."""
-        if not self.scope:
+        if not self.spec.scope:
             return self._made(parameter_groups(named, **of_groups))
-        inside = {name for name, p in named if p.ndim == 2 and re.search(self.scope, name)}
+        inside = {name for name, p in named if p.ndim == 2 and re.search(self.spec.scope, name)}
         adam = OPTIMIZERS["adam"]
         own, rest = ([item for item in named if (item[0] in inside) == wanted] for wanted in (True, False))
         make_adam: Callable[..., Optimizer] = adam.cls
@@ -154,7 +151,7 @@ class OptimizerMaker:
             raise
         except (Exception, SystemExit) as error:  # whatever somebody else's class does
             given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-            raise UsageError(f"{self.label} cannot be built with {given}: {kind_and_line(error)}") from error
+            raise UsageError(f"{self.spec.label} cannot be built with {given}: {kind_and_line(error)}") from error
 
     def decay_rules(self) -> list[Rule | None]:
         """Who decays the weights of each part of the optimizer that `build` made last; `None` where nothing does.
@@ -167,12 +164,12 @@ class OptimizerMaker:
     def _rule(self, optimizer: Optimizer) -> Rule | None:
         if not any(group.get("weight_decay") for group in optimizer.param_groups):
             return None
-        if self.decay != "measured":
-            return self.decay
+        if self.spec.decay != "measured":
+            return self.spec.decay
         try:
             return rule_of(self._made, _smallest(optimizer))
         except (Exception, SystemExit) as error:
-            raise UsageError(f"{self.label}: what its weight decay does cannot be seen, since its step raises "
+            raise UsageError(f"{self.spec.label}: what its weight decay does cannot be seen, since its step raises "
                              f"{kind_and_line(error)}") from error  # fmt: skip
 
     def settle_decay(self, optimizer: Optimizer) -> Rule | None:
@@ -181,9 +178,9 @@ class OptimizerMaker:
         for part, rule in zip(self.parts, self.decay_rules(), strict=True):
             part.decayed_by, maker = rule, part.maker
             if rule == "trainer":
-                log.warning("%s has no decoupled weight decay; the trainer applies it", maker.label)
-            if rule == "own" and maker.decay == "measured":
-                log.warning("%s decays weights by a rule of its own, neither decoupled nor L2", maker.label)
+                log.warning("%s has no decoupled weight decay; the trainer applies it", maker.spec.label)
+            if rule == "own" and maker.spec.decay == "measured":
+                log.warning("%s decays weights by a rule of its own, neither decoupled nor L2", maker.spec.label)
         if groups := [g for part in self.parts if part.decayed_by == "trainer" for g in part.optimizer.param_groups]:
             DecoupledDecay(optimizer, groups)
         return self.parts[0].decayed_by

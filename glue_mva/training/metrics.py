@@ -6,14 +6,13 @@ import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from glue_mva.tasks import get_task
+from glue_mva.tasks import Task
 
 
-def compute(task: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def compute(task: Task, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The task's GLUE metrics, as fractions (not x 100).
 
     Args:
-        task: name of the task.
         predictions: (rows,) class numbers, or predicted targets of a regression.
         labels: (rows,) class numbers, or targets.
 
@@ -27,19 +26,19 @@ def compute(task: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str,
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if predictions.shape != labels.shape:
         raise ValueError(f"{predictions.shape} predictions for {labels.shape} labels")
-    return {name: float(_METRICS[name](predictions, labels)) for name in get_task(task).metrics}
+    return {name: float(_METRICS[name](predictions, labels)) for name in task.metrics}
 
 
-def to_predictions(task: str, outputs: np.ndarray) -> np.ndarray:
+def to_predictions(task: Task, outputs: np.ndarray) -> np.ndarray:
     """(rows,) class numbers from logits (rows, classes), or the predicted targets of a regression as they are."""
     outputs = np.asarray(outputs)
-    return outputs.reshape(len(outputs)) if get_task(task).is_regression else outputs.argmax(-1)
+    return outputs.reshape(len(outputs)) if task.is_regression else outputs.argmax(-1)
 
 
-def majority(task: str, train_labels: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def majority(task: Task, train_labels: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Metrics of the constant prediction: the most frequent class of the training rows, or their mean target."""
     train_labels = np.asarray(train_labels)
-    regression = get_task(task).is_regression
+    regression = task.is_regression
     constant = train_labels.mean() if regression else np.bincount(train_labels.astype(int)).argmax()
     return compute(task, np.full(len(labels), constant), np.asarray(labels))
 

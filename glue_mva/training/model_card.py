@@ -9,9 +9,7 @@ from glue_mva.config.identity import EXECUTION_FIELDS
 from glue_mva.config.recipes import FIELDS
 from glue_mva.config.resolve import resolve
 from glue_mva.config.run import RunConfig
-from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import RunRecord
-from glue_mva.tasks import get_task
 
 _CARD = """---
 library_name: transformers
@@ -43,12 +41,12 @@ PARTIAL = "\nThe data were partial: the scores are not those of the full task."
 
 def write_model_card(record: RunRecord, folder: Path) -> Path:
     """Write `README.md` for the model of a record into `folder`."""
-    config, task = record.config, get_task(record.config.task)
+    config, task = record.config, record.config.task_spec
     best = record.best.metrics if record.best is not None else {}
     lines = [f"| {split} | {name} | {values[name]:.4f} |" for split, values in best.items() for name in task.metrics]
     text = _CARD.format(
         title=task.title,
-        optimizer=get_optimizer(config.optim).label,
+        optimizer=config.optim_spec.label,
         rows="\n".join(lines),
         epochs=len(record.epochs),
         headline=task.headline,

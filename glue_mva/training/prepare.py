@@ -7,17 +7,20 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.data.encode import EncodedSplit, encode
 from glue_mva.data.load import TaskData, load_task
-from glue_mva.models.load import check_vocabulary, compile_encoder, load_model, load_tokenizer, longest_input
+from glue_mva.errors import UsageError, nearest
+from glue_mva.machine import process_place
+from glue_mva.models.load import check_vocabulary, compile_encoder, load_model, load_tokenizer, locate, longest_input
 from glue_mva.models.packing import PackedCollator
 from glue_mva.models.padding import Padding, set_padding
 from glue_mva.models.precision import Precision, resolve_precision
 from glue_mva.models.start import Start, start_from
 from glue_mva.training import environment
-from glue_mva.training.arguments import device_batch_size, optimizer_arguments, reporters
 from glue_mva.training.callbacks import Stopwatch
 from glue_mva.training.groups import OptimizerMaker
 
@@ -39,6 +42,10 @@ class Prepared:
     model: PreTrainedModel
     device: str
     precision: Precision
+    device_batch_size: int
+    """Rows of a forward pass."""
+    reporters: list[str]
+    """Names of the integrations that the run reports to."""
     padding: Padding
     cuda_graphs: bool
     target_scale: float
@@ -58,12 +65,13 @@ def prepare(config: ResolvedConfig) -> Prepared:
     watch = Stopwatch()
     device = environment.device_type()
     precision = resolve_precision(config.precision, device)
-    device_batch_size(config), reporters(config)  # refuse what cannot be had
-    maker = OptimizerMaker(config.optim, optimizer_arguments(config), config.routes)
+    batch_size, reporters = device_batch_size(config), installed_reporters(config)
+    maker = OptimizerMaker(config.optim_spec, config.optimizer_arguments, config.routes)
     data = load_task(config)
-    tokenizer = load_tokenizer(config.model)
+    source = locate(config.model)
+    tokenizer = load_tokenizer(source)
     set_seed(config.seed)
-    model = load_model(config)
+    model = load_model(source, config)
     check_vocabulary(model, tokenizer)
     start = start_from(model, tokenizer, config.init_from) if config.init_from else None
     decayed = {name for name, p in model.named_parameters() if config.decay_all_parameters or p.ndim > 1}
@@ -96,6 +104,8 @@ def prepare(config: ResolvedConfig) -> Prepared:
         model=model,
         device=device,
         precision=precision,
+        device_batch_size=batch_size,
+        reporters=reporters,
         padding=padding,
         cuda_graphs=cuda_graphs,
         target_scale=scale,
@@ -104,6 +114,38 @@ def prepare(config: ResolvedConfig) -> Prepared:
         start=start,
         seconds=watch.seconds,
     )
+
+
+def device_batch_size(config: ResolvedConfig) -> int:
+    """Rows of a forward pass: the batch divided among processes and accumulation steps.
+
+    Raises:
+        UsageError: it cannot be divided, or the environment names processes that nothing has started.
+    """
+    processes = process_place()[1]
+    batch, accumulation = config.train_batch_size, config.gradient_accumulation_steps
+    if batch % (processes * accumulation):
+        raise UsageError(
+            f"train_batch_size {batch} cannot be divided among {processes} processes x {accumulation} "
+            "gradient_accumulation_steps"
+        )
+    return batch // (processes * accumulation)
+
+
+def installed_reporters(config: ResolvedConfig) -> list[str]:
+    """Names of the integrations that a run reports to.
+
+    Raises:
+        UsageError: one is unknown or not installed.
+    """
+    wanted = [name.strip() for name in config.report_to.split(",") if name.strip() not in ("", "none")]
+    available = get_available_reporting_integrations()
+    if missing := [name for name in wanted if name not in available]:
+        name = missing[0]
+        if name in INTEGRATION_TO_CALLBACK:
+            raise UsageError(f"report_to {name!r} is not installed: pip install {name}")
+        raise UsageError(f"unknown report_to {name!r}{nearest(name, INTEGRATION_TO_CALLBACK)}")
+    return wanted
 
 
 def unreadable(rows: EncodedSplit, tokenizer: PreTrainedTokenizerBase) -> list[str]:

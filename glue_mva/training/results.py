@@ -68,8 +68,7 @@ def majority(data: TaskData) -> Metrics:
         return {}
     labels = np.asarray(data.train["label"])
     return {
-        name: metrics.majority(data.task.name, labels, np.asarray(split["label"]))
-        for name, split in data.evaluation.items()
+        name: metrics.majority(data.task, labels, np.asarray(split["label"])) for name, split in data.evaluation.items()
     }
 
 

@@ -13,7 +13,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from glue_mva import checks, paper
-from glue_mva.config.identity import optimizer_source, run_id, weights_digest
+from glue_mva.config.identity import Identity, identity, weights_digest
 from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.config.schedule import schedule
@@ -39,7 +39,7 @@ from glue_mva.record import (
     write_record,
 )
 from glue_mva.training import environment, results
-from glue_mva.training.arguments import optimizer_arguments, reporters, training_arguments
+from glue_mva.training.arguments import training_arguments
 from glue_mva.training.callbacks import (
     KeepBest,
     StopEarly,
@@ -60,13 +60,12 @@ from glue_mva.training.trainer import GlueTrainer
 log = logging.getLogger(__name__)
 
 
-def finished_record(config: ResolvedConfig) -> RunRecord | None:
-    """The record of this very run, if it is there and its result stands; `None` where `force` is set.
+def finished_record(config: ResolvedConfig, folder: Path) -> RunRecord | None:
+    """The record of a run in its folder, if it is there and its result stands; `None` where `force` is set.
 
     Raises:
         UsageError: the run ended well, but without the weights or test predictions that are wanted now.
     """
-    folder = Path(config.output) / run_id(config)
     if config.force:
         return None
     try:
@@ -95,18 +94,19 @@ def run(config: RunConfig, callbacks: Sequence[TrainerCallback] = ()) -> RunReco
             result stands.
     """
     resolved = resolve(config)
-    if (record := finished_record(resolved)) is not None:
+    determined = identity(resolved)
+    folder = Path(resolved.output) / determined.run_id
+    if (record := finished_record(resolved, folder)) is not None:
         return record
-    folder = Path(resolved.output) / run_id(resolved)
     check_output(folder)
-    for older in of_other_source(folder.parent, [resolved]).values():
+    for older in of_other_source(folder.parent, [determined]).values():
         log.warning("%s was made by another version of %s: run anew", older, resolved.optim)
     with quiet_libraries(), deterministic(), checks.collected() as asked:
         prepared = prepare(resolved)
         with locked(folder):
             keep_what_is_no_result(folder)
             try:
-                return _Run(resolved, folder, prepared, asked).execute(callbacks)
+                return _Run(resolved, determined, folder, prepared, asked).execute(callbacks)
             finally:
                 if resolved.compile:  # compiled code and graphs of this model are of no use to the next run
                     torch.compiler.reset()
@@ -124,9 +124,8 @@ def keep_what_is_no_result(folder: Path) -> None:
 class _Run:
     """One run in the making."""
 
-    def __init__(
-        self, config: ResolvedConfig, folder: Path, prepared: Prepared, asked: Mapping[str, checks.Verdict]
-    ) -> None:
+    def __init__(self, config: ResolvedConfig, determined: Identity, folder: Path, prepared: Prepared,
+                 asked: Mapping[str, checks.Verdict]) -> None:  # fmt: skip
         self.config = config
         self.asked = asked
         """Verdicts on the fast paths that were asked for so far."""
@@ -139,14 +138,14 @@ class _Run:
         self.schedule = schedule(config, len(prepared.train) if prepared.train is not None else 0)
         self.headline = Headline(split=next(iter(prepared.evaluation)), metric=self.task.headline)
         self.known: dict[str, Any] = {
-            "run_id": folder.name,
+            "run_id": determined.run_id,
             "config": config,
             "headline": self.headline,
             "schedule": self.schedule,
             "data": prepared.data.info,
-            "model": environment.describe_model(config.model, prepared.model, prepared.start),
+            "model": environment.describe_model(config.model, determined.model_digest, prepared.model, prepared.start),
             "environment": environment.describe(),
-            "optimizer_source": optimizer_source(config),
+            "optimizer_source": determined.optimizer_source,
         }
         """What the record holds however training ends."""
         self.vocabulary = self._compact_vocabulary()
@@ -205,7 +204,7 @@ class _Run:
 
     def _trainer(self, callbacks: Sequence[TrainerCallback]) -> GlueTrainer:
         config, prepared = self.config, self.prepared
-        arguments = training_arguments(config, self.schedule, str(self.work), prepared.precision, prepared.device)
+        arguments = training_arguments(config, prepared, self.schedule, str(self.work))
         trainer = GlueTrainer(
             model=prepared.model,
             args=arguments,
@@ -215,7 +214,7 @@ class _Run:
             compute_metrics=self._compute_metrics,
             callbacks=[TimedCheckpoint(config.checkpoint_minutes), *callbacks],
             optim=config.optim,
-            optim_args=optimizer_arguments(config),
+            optim_args=config.optimizer_arguments,
             routes=config.routes,
             lr_schedule=self.schedule,
             layer_decay=config.layer_decay,
@@ -224,12 +223,14 @@ class _Run:
             evaluation_folder=self.evaluations,
         )
         trainer.remove_callback(PrinterCallback)
-        if "tensorboard" in reporters(config) and trainer.is_world_process_zero():
+        if "tensorboard" in prepared.reporters and trainer.is_world_process_zero():
             from glue_mva.training.tensorboard import Board  # needs the package, which few have
 
             trainer.add_callback(Board(self.folder, config, self.headline))
         if trainer.is_world_process_zero():
-            self.trackers = [TRACKERS[name](config, self.folder.name) for name in reporters(config) if name in TRACKERS]
+            self.trackers = [
+                TRACKERS[name](config, self.folder.name) for name in prepared.reporters if name in TRACKERS
+            ]
         for tracker in self.trackers:
             trainer.add_callback(tracker)
         logged_name = results.logged_name(self.headline.split, self.headline.metric)

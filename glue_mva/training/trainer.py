@@ -18,6 +18,7 @@ from glue_mva.files import atomic_write, storage_errors
 from glue_mva.optim.decay import Rule
 from glue_mva.optim.diagnostics import state_bytes
 from glue_mva.optim.dynamics import StepProbe
+from glue_mva.optim.registry import get_optimizer
 from glue_mva.training.callbacks import Stopwatch, checkpoint_folder
 from glue_mva.training.groups import OptimizerMaker, Part
 
@@ -63,7 +64,7 @@ class GlueTrainer(Trainer):
         if kwargs.get("optimizer_cls_and_kwargs") is not None:
             raise UsageError("GlueTrainer takes a class as optim and its arguments as optim_args, not as "
                              "optimizer_cls_and_kwargs")  # fmt: skip
-        self._maker = OptimizerMaker(optim, optim_args or {}, routes)
+        self._maker = OptimizerMaker(get_optimizer(optim), optim_args or {}, routes)
         self.lr_schedule = lr_schedule
         self.layer_decay = layer_decay
         self.decay_all_parameters = decay_all_parameters

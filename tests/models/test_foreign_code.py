@@ -8,7 +8,7 @@ import pytest
 
 from glue_mva import RunConfig, UsageError
 from glue_mva.config.resolve import resolve
-from glue_mva.models.load import load_model, load_tokenizer
+from glue_mva.models.load import load_model, load_tokenizer, locate
 
 CODE = """
 from pathlib import Path
@@ -39,9 +39,9 @@ def test_the_code_of_a_model_is_never_run(kind, tiny_models, tmp_path: Path, mon
         (folder / name).write_text(json.dumps(values))
     config = resolve(RunConfig(task="rte", optim="adam", model=str(folder)))
     if kind == "bert":
-        assert type(load_model(config)).__module__.startswith("transformers.")
-        assert type(load_tokenizer(config.model)).__module__.startswith("transformers.")
+        assert type(load_model(locate(config.model), config)).__module__.startswith("transformers.")
+        assert type(load_tokenizer(locate(config.model))).__module__.startswith("transformers.")
     else:
         with pytest.raises(UsageError, match="cannot load model"):
-            load_model(config)
+            load_model(locate(config.model), config)
     assert not marker.exists()

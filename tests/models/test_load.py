@@ -14,7 +14,7 @@ from transformers.utils.import_utils import BACKENDS_MAPPING
 
 from glue_mva import RunConfig, UsageError
 from glue_mva.config.resolve import resolve
-from glue_mva.models.load import check_vocabulary, load_model, load_tokenizer
+from glue_mva.models.load import check_vocabulary, load_model, load_tokenizer, locate
 from tests.tiny import CONFIGS, sentences
 
 ATTENTION = re.compile(r"(attention\.dropout|self\.dropout|attention_dropout|attn\.out_drop)$")
@@ -25,7 +25,7 @@ ATTENTION = re.compile(r"(attention\.dropout|self\.dropout|attention_dropout|att
 def test_dropout_reaches_every_module(family, tiny_models):
     config = resolve(RunConfig(task="rte", optim="adam", model=tiny_models[family], hidden_dropout=0.3,
                                attention_dropout=0.2))  # fmt: skip
-    model = load_model(config)
+    model = load_model(locate(config.model), config)
     found = {"head": set(), "attention": set(), "hidden": set()}
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Dropout):
@@ -49,7 +49,7 @@ def edited(source: str, folder: Path, **config: Any) -> str:
 def test_weights_of_other_layers_are_refused(layers, words, tiny_models, tmp_path):
     model = edited(tiny_models["bert"], tmp_path / "model", num_hidden_layers=layers)
     with pytest.raises(UsageError, match=words):
-        load_model(resolve(RunConfig(task="rte", optim="adam", model=model)))
+        load_model(locate(model), resolve(RunConfig(task="rte", optim="adam", model=model)))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def deberta_of_the_hub(tiny_models, tmp_path_factory) -> str:
 
 
 def test_a_vocabulary_of_sentencepiece_is_read(deberta_of_the_hub):
-    tokenizer = load_tokenizer(deberta_of_the_hub)
+    tokenizer = load_tokenizer(locate(deberta_of_the_hub))
     ids = tokenizer("the cat", "sat").input_ids
     assert tokenizer.convert_ids_to_tokens([ids[0], ids[-1]]) == ["[CLS]", "[SEP]"] and ids.count(ids[-1]) == 2
     assert tokenizer.decode(ids, skip_special_tokens=True).split() == ["the", "cat", "sat"]
@@ -80,7 +80,7 @@ def test_a_missing_package_of_a_tokenizer_is_named(deberta_of_the_hub, monkeypat
     monkeypatch.setitem(BACKENDS_MAPPING, "sentencepiece", (missing, "{0} needs the sentencepiece library"))
     monkeypatch.setattr("glue_mva.models.load._installed", lambda module: module != "sentencepiece")
     with pytest.raises(UsageError, match=r"SentencePiece model.*pip install sentencepiece$"):
-        load_tokenizer(deberta_of_the_hub)
+        load_tokenizer(locate(deberta_of_the_hub))
     assert missing.called
 
 
@@ -89,10 +89,11 @@ def test_a_folder_without_a_tokenizer_is_refused(tiny_models, tmp_path):
     for name in ("tokenizer.json", "vocab.txt"):
         (tmp_path / "model" / name).unlink(missing_ok=True)
     with pytest.raises(UsageError, match="has no tokenizer: looked for"):
-        load_tokenizer(model)
+        load_tokenizer(locate(model))
 
 
 def test_a_tokenizer_past_the_embeddings_is_refused(tiny_models):
-    model = load_model(resolve(RunConfig(task="rte", optim="adam", model=tiny_models["roberta"])))
+    source = locate(tiny_models["roberta"])
+    model = load_model(source, resolve(RunConfig(task="rte", optim="adam", model=source.name)))
     with pytest.raises(UsageError, match="tokens up to 30521 where the model has"):
-        check_vocabulary(model, load_tokenizer(tiny_models["bert"]))
+        check_vocabulary(model, load_tokenizer(locate(tiny_models["bert"])))

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from glue_mva.optim.decay import DecoupledDecay, rule_of
+from glue_mva.optim.registry import get_optimizer
 from glue_mva.training.groups import OptimizerMaker
 
 LIKE = [torch.zeros(6, 4), torch.zeros(4)]
@@ -80,7 +81,7 @@ def test_who_decays_in_a_run(optim, expected):
     model = nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 2))
     names = [name for name, _ in model.named_parameters()]
     for decay, wanted in ((0.1, expected), (0.0, None)):
-        maker = OptimizerMaker(optim, {})
+        maker = OptimizerMaker(get_optimizer(optim), {})
         optimizer = maker.build(model, lr=1e-3, layer_decay=1.0, weight_decay=decay, decayed=names)
         assert maker.settle_decay(optimizer) == wanted
         in_class = wanted in ("class", "own")

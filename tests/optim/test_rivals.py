@@ -65,7 +65,9 @@ def test_weight_decay_is_decoupled(spec: OptimizerSpec) -> None:
 
 def test_muon_takes_the_matrices_of_the_layers_and_adam_the_rest(tiny_models) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(tiny_models["bert"])
-    optimizer = OptimizerMaker("muon", {}).build(model, lr=1e-3, layer_decay=1.0, weight_decay=0.1, decayed=())
+    optimizer = OptimizerMaker(get_optimizer("muon"), {}).build(
+        model, lr=1e-3, layer_decay=1.0, weight_decay=0.1, decayed=()
+    )
     assert isinstance(optimizer, RoutedOptimizer)
     muon, adam = optimizer.optimizers
     matrices = {id(p) for group in muon.param_groups for p in group["params"]}

@@ -119,7 +119,7 @@ def write_predicted_run(runs: Path, task: str, optim: str, quality: float, *, ro
     spec = get_task(task)
     seed = config.get("seed", 42)
     labels, outputs = make_predictions(task, quality, rows, np.random.default_rng([seed, len(optim), len(task)]))
-    value = metrics.compute(task, metrics.to_predictions(task, outputs), labels)
+    value = metrics.compute(spec, metrics.to_predictions(spec, outputs), labels)
     record = make_record(task, optim, score=100 * value[spec.headline], **config)
     assert record.data is not None and record.headline is not None
     split = record.headline.split

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from glue_mva.config.identity import optimizer_source
+from glue_mva.config.identity import identity
 from glue_mva.errors import UsageError
 from glue_mva.record import read_record
 from glue_mva.report.aggregate import Study, cell_table, missing_reason, run_table, study
@@ -98,7 +98,7 @@ def test_a_row_with_routes_is_one_of_its_own(tmp_path: Path) -> None:
     sweep = sweep_of(optimizers=["adam", routed])
     run_sweep(sweep, tmp_path)
     for record in [read_record(path) for path in tmp_path.glob("*/record.json")]:
-        write_run(tmp_path, record.model_copy(update={"optimizer_source": optimizer_source(record.config)}))
+        write_run(tmp_path, record.model_copy(update={"optimizer_source": identity(record.config).optimizer_source}))
     runs = load_runs([tmp_path])
     check_comparable(runs, runs.table["optim"])
     made = study(runs, sweep)

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 
 from glue_mva.report import bootstrap, stats
+from glue_mva.tasks import TASKS
 from glue_mva.training import metrics
 from tests.report.factory import make_predictions
 
-TASK = {"accuracy": "rte", "matthews_correlation": "cola", "pearson": "stsb"}
+TASK = {"accuracy": TASKS["rte"], "matthews_correlation": TASKS["cola"], "pearson": TASKS["stsb"]}
 
 
 @pytest.mark.parametrize("metric", bootstrap.METRICS)
 def test_metrics_from_sums_equal_scikit_learn_and_scipy(metric: str) -> None:
-    labels, outputs = make_predictions(TASK[metric], 0.6, 150, np.random.default_rng(3))
+    labels, outputs = make_predictions(TASK[metric].name, 0.6, 150, np.random.default_rng(3))
     spec = bootstrap.METRICS[metric]
     value = spec.value(spec.terms(labels, outputs).sum(axis=0), len(labels))
     expected = metrics.compute(TASK[metric], metrics.to_predictions(TASK[metric], outputs), labels)[metric]
@@ -21,7 +22,7 @@ def test_metrics_from_sums_equal_scikit_learn_and_scipy(metric: str) -> None:
 
 @pytest.mark.parametrize("metric", bootstrap.METRICS)
 def test_a_constant_prediction_scores_as_in_the_package(metric: str) -> None:
-    labels, _ = make_predictions(TASK[metric], 0.6, 60, np.random.default_rng(3))
+    labels, _ = make_predictions(TASK[metric].name, 0.6, 60, np.random.default_rng(3))
     outputs = np.zeros(60) if metric == "pearson" else np.tile([1.0, 0.0], (60, 1))
     spec = bootstrap.METRICS[metric]
     value = spec.value(spec.terms(labels, outputs).sum(axis=0), len(labels))
@@ -33,7 +34,7 @@ def test_a_constant_prediction_scores_as_in_the_package(metric: str) -> None:
 def test_resampling_by_counts_equals_resampling_examples_one_by_one(metric: str) -> None:
     task, rows = TASK[metric], 60
     rng = np.random.default_rng(5)
-    runs = [make_predictions(task, quality, rows, rng) for quality in (0.7, 0.5)]
+    runs = [make_predictions(task.name, quality, rows, rng) for quality in (0.7, 0.5)]
     labels = runs[0][0]
     outputs = [o for _, o in runs]
     fast = bootstrap.resample_scores(metric, labels, outputs, 20_000, np.random.default_rng(0))

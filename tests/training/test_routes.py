@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from glue_mva import RunConfig, UsageError, run
 from glue_mva.cli import app
-from glue_mva.config.identity import optimizer_source
+from glue_mva.config.identity import identity
 from glue_mva.config.resolve import resolve
 from glue_mva.optim.dynamics import StepProbe
+from glue_mva.optim.registry import get_optimizer
 from glue_mva.optim.routed import RoutedOptimizer
 from glue_mva.record import read_record
 from glue_mva.training.groups import OptimizerMaker
@@ -54,7 +55,7 @@ def test_every_parameter_is_stepped_once_by_the_first_route_that_fits() -> None:
     first, which has a rate of its own; the second has a decay of its own, and the row has neither route's."""
     model = Net()
     routes = [{"match": r"bias$", "lr": 0.2} | COUPLED, {"match": r"\.layer\.", "weight_decay": 0.0} | COUPLED]
-    maker = OptimizerMaker(SGD, {}, routes)
+    maker = OptimizerMaker(get_optimizer(SGD), {}, routes)
     names = [name for name, _ in model.named_parameters()]
     optimizer = maker.build(model, **GROUPS, decayed=set(names))
     assert isinstance(optimizer, RoutedOptimizer)
@@ -71,7 +72,7 @@ def test_layer_decay_counts_the_layers_of_the_whole_model() -> None:
     """Two layers at 0.5: embeddings at lr / 8, the first layer at lr / 4, the second at lr / 2, the head at lr."""
     model = Net()
     routes = [{"match": "embed", "optim": SGD}, {"match": r"\.0\.", "optim": SGD, "lr": 1.0}]
-    optimizer = OptimizerMaker(SGD, {}, routes).build(model, **GROUPS | {"layer_decay": 0.5}, decayed=())
+    optimizer = OptimizerMaker(get_optimizer(SGD), {}, routes).build(model, **GROUPS | {"layer_decay": 0.5}, decayed=())
     names = {id(p): name for name, p in model.named_parameters()}
     rates = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert rates["embed"] == 0.1 / 8 and rates["head"] == 0.1
@@ -82,7 +83,7 @@ def test_the_step_size_is_the_mean_change_without_decay() -> None:
     """Of all parameters, whoever steps them and whoever decays: 6 embeddings change by 0.1 * 0.5, 14 others by Adam's
     first step, 0.1."""
     model = Net()
-    maker = OptimizerMaker("adam", {"eps": 1e-12}, [{"match": "embed"} | COUPLED])
+    maker = OptimizerMaker(get_optimizer("adam"), {"eps": 1e-12}, [{"match": "embed"} | COUPLED])
     optimizer = maker.build(model, **GROUPS, decayed={name for name, _ in model.named_parameters()})
     assert maker.settle_decay(optimizer) == "class" and maker.parts[1].decayed_by == "trainer"
     probe = StepProbe(optimizer, lambda: True)
@@ -96,7 +97,7 @@ def test_a_registry_name_in_a_route_means_what_it_means_in_a_row() -> None:
     def built() -> tuple[Net, torch.optim.Optimizer]:
         torch.manual_seed(0)
         model = Net()
-        maker = OptimizerMaker("sgd", {}, [{"match": "layer", "optim": "muon"}])
+        maker = OptimizerMaker(get_optimizer("sgd"), {}, [{"match": "layer", "optim": "muon"}])
         return model, maker.build(model, **GROUPS | {"weight_decay": 0.0}, decayed=())
 
     model, optimizer = built()
@@ -155,6 +156,6 @@ def test_a_run_with_routes_is_recorded(glue, tiny_models, tmp_path):
 def test_the_source_of_an_own_class_in_a_route_counts() -> None:
     config = resolve(RunConfig(task="rte", optim="adam", routes=[{"match": "bias", "optim": Own}]))
     assert config.routes[0]["optim"] == "tests.optim.test_rivals:Own"
-    alone = optimizer_source(resolve(RunConfig(task="rte", optim=Own)))
-    assert alone is not None and optimizer_source(config) == alone
-    assert optimizer_source(resolve(RunConfig(task="rte", optim="adam"))) is None
+    alone = identity(resolve(RunConfig(task="rte", optim=Own))).optimizer_source
+    assert alone is not None and identity(config).optimizer_source == alone
+    assert identity(resolve(RunConfig(task="rte", optim="adam"))).optimizer_source is None

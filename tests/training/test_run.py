@@ -54,7 +54,7 @@ def test_every_task_runs(task, glue, tiny_models, tmp_path):
     assert stored.score == pytest.approx(100 * stored.best.metrics[split][TASKS[task].headline])
     with np.load(tmp_path / record.run_id / "predictions.npz") as arrays:
         outputs, labels = arrays[f"{split}/best"], arrays[f"{split}/labels"]
-    again = metrics.compute(task, metrics.to_predictions(task, outputs), labels)
+    again = metrics.compute(TASKS[task], metrics.to_predictions(TASKS[task], outputs), labels)
     assert 100 * again[TASKS[task].headline] == pytest.approx(stored.score, abs=1e-4)
     if task == "stsb":
         assert labels.max() > 1.5  # on the original scale
@@ -104,10 +104,11 @@ def test_the_same_seed_gives_the_same_record_and_another_seed_another(glue, tiny
 def test_a_finished_run_is_not_run_again(glue, tiny_models, tmp_path):
     config = config_of("rte", glue, tiny_models["bert"], tmp_path)
     first = run(config)
-    assert run(config).created == first.created and finished_record(resolve(config)) is not None
-    assert finished_record(resolve(config.replace(force=True))) is None
-    (tmp_path / first.run_id / "record.json").write_text("{")
-    assert finished_record(resolve(config)) is None and run(config).status == "ok"
+    folder = tmp_path / first.run_id
+    assert run(config).created == first.created and finished_record(resolve(config), folder) is not None
+    assert finished_record(resolve(config.replace(force=True)), folder) is None
+    (folder / "record.json").write_text("{")
+    assert finished_record(resolve(config), folder) is None and run(config).status == "ok"
 
 
 @pytest.mark.parametrize(("step", "writing", "resumed_from"), [(3, False, None), (8, True, 4), (14, False, 12)])
@@ -183,7 +184,7 @@ def test_another_runs_record_is_not_the_result(glue, tiny_models, tmp_path):
     other = run(config_of("rte", glue, tiny_models["bert"], tmp_path, optim="adam"))
     folder = tmp_path / run_id(resolve(config))
     shutil.copytree(tmp_path / other.run_id, folder)
-    assert finished_record(resolve(config)) is None
+    assert finished_record(resolve(config), folder) is None
     record = run(config)
     assert record.run_id == folder.name and read_record(folder) == record
     assert read_record(folder / "record.unusable-1.json") == other

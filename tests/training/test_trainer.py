@@ -12,14 +12,14 @@ from glue_mva.config.schedule import Schedule
 from glue_mva.data.encode import encode
 from glue_mva.data.load import load_task
 from glue_mva.errors import UsageError
-from glue_mva.models.load import load_model, load_tokenizer
+from glue_mva.models.load import load_model, load_tokenizer, locate
 from glue_mva.training.trainer import mean_loss
 
 
 @pytest.fixture
 def parts(glue, tiny_models, tmp_path):
     config = resolve(RunConfig(task="rte", optim="adam", data=glue, model=tiny_models["bert"], max_train_samples=48))
-    data, tokenizer = load_task(config), load_tokenizer(config.model)
+    data, tokenizer = load_task(config), load_tokenizer(locate(config.model))
     split = encode(data.train, data.task, tokenizer, 32)
 
     def make(batch=8, accumulate=1, cls=GlueTrainer, optim="lamadam", steps=6, dropout=0.0, report=(), **kwargs):
@@ -33,7 +33,7 @@ def parts(glue, tiny_models, tmp_path):
         )  # fmt: skip
         if cls is GlueTrainer:
             kwargs["optim"] = optim
-        return cls(model=load_model(quiet), args=arguments, train_dataset=split,
+        return cls(model=load_model(locate(quiet.model), quiet), args=arguments, train_dataset=split,
                    data_collator=DataCollatorWithPadding(tokenizer), **kwargs)  # fmt: skip
 
     return make

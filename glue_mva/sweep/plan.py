@@ -210,8 +210,7 @@ def _lines(table: Cells, key: tuple[str, str], outcomes: Outcomes, speed: Speed)
 def _partial(table: Cells) -> list[str]:
     found = {}
     for cell in table.values():
-        config = cell.any_config
-        task = config.task_spec
+        config, task = cell.any_config, cell.any_config.task_spec
         splits = [("train", "training")] if "train" in task.rows else []
         splits += [(split, "dev") for split in task.eval_splits]
         counts = [(rows_used(config, split), task.rows[split] or _rows(config, task, split), what)

@@ -106,11 +106,29 @@ def test_the_installed_package_works_outside_of_the_repository(installed: Path, 
     (record,) = tmp_path.glob("runs/*/record.json")
     assert json.loads(record.read_text())["status"] == "ok"
     call(installed, "glue-mva", "sweep", "smoke", cwd=tmp_path)
-    assert (
-        len(list(tmp_path.glob("runs/smoke/*/record.json"))) == 8
-    )  # 2 optimizers: 2 points searched, 2 seeds of the best
+    records = list(tmp_path.glob("runs/smoke/*/record.json"))
+    assert len(records) == 8  # 2 optimizers: 2 points searched, 2 seeds of the best
     call(installed, "glue-mva", "report", "runs/smoke", "--sweep", "smoke", cwd=tmp_path)
     assert (tmp_path / "reports" / "smoke" / "report.html").is_file()
     options = ("--lr", "0.9", "--steps", "500", "--repeats", "3", "--out", "figures")
     call(installed, "glue-mva", "simulate", "nonconvex", *options, cwd=tmp_path)
     assert (tmp_path / "figures" / "nonconvex_curves.svg").is_file()
+    told = json.loads(call(installed, "glue-mva", "doctor", "--json", cwd=tmp_path))
+    assert told["versions"]["glue_mva"] == glue_mva.__version__
+
+
+@pytest.mark.slow
+def test_the_source_archive_holds_what_its_own_tests_read(tmp_path: Path):
+    pytest.importorskip("setuptools", minversion="77")
+    source = tmp_path / "source"
+    left_out = shutil.ignore_patterns("__pycache__", ".*", "build", "dist", "runs", "site", "*.egg-info")
+    shutil.copytree(ROOT, source, ignore=left_out)
+    build = f"import setuptools.build_meta as b; b.build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True, timeout=120)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    (unpacked,) = tmp_path.glob("glue_mva-*/")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "tests/test_docs.py"]
+    done = subprocess.run(command, cwd=unpacked, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-4000:]

@@ -24,7 +24,8 @@ def only_of_sweep(runs: Runs, sweep: SweepConfig, *, as_found: bool) -> Runs:
         UsageError: all contradict it; names the settings.
     """
     expected = _Expected(sweep)
-    differing = {run_id: expected.contradictions(runs.configs[run_id]) for run_id in runs.table.index}
+    configs = {run_id: config for run_id in runs.table.index if expected.has_row(config := runs.configs[run_id])}
+    differing = {run_id: expected.contradictions(config) for run_id, config in configs.items()}
     contradicting = {run_id: found for run_id, found in differing.items() if found}
     if not contradicting:
         return runs
@@ -34,7 +35,7 @@ def only_of_sweep(runs: Runs, sweep: SweepConfig, *, as_found: bool) -> Runs:
     runs_were = "run was" if count == 1 else "runs were"
     problem = f"{count:,} {runs_were} made with other settings than the sweep's file names: {listed}"
     if count < len(differing):
-        kept = runs.keep(np.array([not differing[run_id] for run_id in runs.table.index]))
+        kept = runs.keep(np.array([run_id not in contradicting for run_id in runs.table.index]))
         kept.notes.append(f"{problem}; left out")
         return kept
     if not as_found:
@@ -54,11 +55,12 @@ class _Expected:
         self.keys = [key for key in RunConfig.model_fields if key not in free]
         self.keys.sort(key=lambda key: key not in sweep.run)  # what the file names is told first
 
+    def has_row(self, config: dict[str, Any]) -> bool:
+        """Whether a run's task and optimizer are the sweep's."""
+        return (config["task"], config["optim"]) in self.rows
+
     def contradictions(self, config: dict[str, Any]) -> list[str]:
-        """`num_train_epochs = 2 (file: 1)` for each setting of a run that is another one; none of a run that is of no
-        row of the sweep."""
-        if (config["task"], config["optim"]) not in self.rows:
-            return []
+        """`num_train_epochs = 2 (file: 1)` for each setting of a run of these rows that is another one."""
         place = (config["task"], config["optim"], config["data"])  # limits on rows depend on what the data hold
         if place not in self.known:
             values = {**self.sweep.fields_of(place[0]), "optim": place[1], "data": place[2]}

@@ -20,9 +20,7 @@ from glue_mva.sweep.launch import read_progress
 from glue_mva.sweep.plan import Machines, make_plan, unit_of
 from glue_mva.sweep.protocol import cells
 from glue_mva.sweep.store import LOG_FILE
-from tests.processes import Done, command
-
-from .kills import sweep_process
+from tests.processes import Done, command, running
 
 
 def test_refused_with_two_and_one_line(here: Path):
@@ -105,14 +103,16 @@ def test_the_report_of_a_folder_needs_no_more_and_takes_the_words_given_to_sweep
     assert fewer.returncode == 0 and "over 1 seed." in fewer.stdout and "MRPC" not in fewer.stdout
     assert report("--final-seeds", "1", "--tasks", "rte").stdout.splitlines()[0] == fewer.stdout.splitlines()[0]
     for words, said in (
-        (["--sweep", "sweep.toml", "--num-train-epochs", "2"], "num_train_epochs = 1.0 (file: 2.0)"),
+        (["--sweep", "sweep.toml", "--num-train-epochs", "2"], "24 runs were made with other settings than the "),
+        (["--tasks", "rte", "--num-train-epochs", "2"], "file names: num_train_epochs = 1.0 (file: 2.0); give"),
         (["--set", "final_sedes=2"], "--set: unknown key 'final_sedes'"),
         (["--where", "optm=adam"], "--where optm=adam: no such key of a run"),
         (["--where", "optim"], "--where 'optim': write it as key=value"),
     ):
         done = report(*words)
         assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
-    assert report("--sweep", "sweep.toml", "--num-train-epochs", "2", "--as-found").returncode == 0
+    as_found = ("--num-train-epochs", "2", "--as-found")
+    assert report("--sweep", "sweep.toml", "--tasks", "rte", *as_found).returncode == 0
 
 
 def test_weights_that_a_finished_sweep_did_not_keep(finished: Path, here: Path, tmp_path: Path):
@@ -151,7 +151,7 @@ def test_an_address_where_something_else_listens_is_refused(monkeypatch: pytest.
         (signal.SIGINT, "inline", os.kill),
         (signal.SIGTERM, "inline", os.kill),
         (signal.SIGHUP, "inline", os.kill),
-        (signal.SIGTERM, "ray", os.kill),
+        pytest.param(signal.SIGTERM, "ray", os.kill, marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, "ray", os.kill, marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, "ray", os.killpg, marks=pytest.mark.slow),  # as a terminal that is closed
     ],
@@ -159,15 +159,17 @@ def test_an_address_where_something_else_listens_is_refused(monkeypatch: pytest.
 def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
     here: Path, tmp_path: Path, number: int, engine: str, send: Callable[[int, int], None]
 ):
-    process = sweep_process(here, "--engine", engine, "--output", str(tmp_path / "runs"), "--final-seeds", "100")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if " seed " in line:
-            break
-    children = psutil.Process(process.pid).children(recursive=True)
-    send(process.pid, number)
-    output = process.stdout.read()
-    assert process.wait(timeout=60) == 130
+    words = ["sweep.toml", "--engine", engine, "--output", tmp_path / "runs", "--final-seeds", "100"]
+    with running(here, "sweep", *words) as sweep:
+        pid = sweep.process.pid
+        assert pid is not None
+        for line in sweep.stdout:
+            if " seed " in line:
+                break
+        children = psutil.Process(pid).children(recursive=True)
+        send(pid, number)
+        output = sweep.stdout.read()
+        assert sweep.wait(60) == 130
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
     assert f"To go on: glue-mva sweep sweep.toml --engine {engine}" in output

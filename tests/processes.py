@@ -7,20 +7,24 @@ import multiprocessing
 import os
 import resource
 import runpy
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 PROCESSES = multiprocessing.get_context("forkserver")
 LOADED = [
     "glue_mva.cli",
     "glue_mva.training.runner",
     "glue_mva.inference.classifier",
-    "glue_mva.sweep",
-    "glue_mva.report",
+    "glue_mva.sweep.launch",
+    "glue_mva.report.build",
+    "glue_mva.simulate.page",  # and with it matplotlib, which reports load when they draw
 ]
 PROCESSES.set_forkserver_preload(LOADED)
 
@@ -43,6 +47,35 @@ def command(folder: Path | str, *words: object, largest_file: int | None = None,
     return forked(_command, ["glue-mva", *words], folder, largest_file, environment={"COLUMNS": "200", **environment})
 
 
+@dataclass(frozen=True)
+class Running:
+    """`glue-mva` at work."""
+
+    process: BaseProcess
+    stdout: TextIO
+    """What it prints, line by line as it comes."""
+
+    def wait(self, timeout: float) -> int | None:
+        """Its exit code; `None` where it still works after so many seconds."""
+        self.process.join(timeout)
+        return self.process.exitcode
+
+
+@contextmanager
+def running(folder: Path | str, *words: object, stderr: Path | None = None) -> Iterator[Running]:
+    """`glue-mva WORDS` in a session of its own, listening to interrupts as one that was typed.
+
+    `stderr`: file for it; by default it goes where stdout goes.
+    """
+    with tempfile.TemporaryDirectory() as said_in:
+        pipe = Path(said_in) / "stdout"
+        os.mkfifo(pipe)
+        pipe.with_name("stderr").symlink_to(stderr or pipe)
+        process = _start(_listening, ["glue-mva", *words], folder, said_in)
+        with pipe.open(encoding="utf-8") as stdout:
+            yield Running(process, stdout)
+
+
 def script(path: Path, *words: object, before: Callable[[], None] | None = None) -> Done:
     """`python PATH WORDS` from the folder that the script lies in; `before` is called first."""
     return forked(_script, [path, *words], path.parent, before)
@@ -52,13 +85,19 @@ def forked(target: Callable[..., None], words: list[object], folder: Path | str,
            environment: dict[str, str] | None = None) -> Done:  # fmt: skip
     """`target(*arguments)` in a new process that has `words` as its `sys.argv`."""
     with tempfile.TemporaryDirectory() as said_in:
-        place = [str(word) for word in words], str(folder), {**os.environ, **(environment or {})}, said_in
-        process = PROCESSES.Process(target=_enter, args=(*place, target, *arguments))
-        process.start()
+        process = _start(target, words, folder, said_in, *arguments, environment=environment)
         process.join()
         assert process.exitcode is not None
         said = [(Path(said_in) / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")]
         return Done(process.exitcode, *said)
+
+
+def _start(target: Callable[..., None], words: list[object], folder: Path | str, said_in: str, *arguments: Any,
+           environment: dict[str, str] | None = None) -> BaseProcess:  # fmt: skip
+    place = [str(word) for word in words], str(folder), {**os.environ, **(environment or {})}, said_in
+    process = PROCESSES.Process(target=_enter, args=(*place, target, *arguments))
+    process.start()
+    return process
 
 
 def _enter(words: list[str], folder: str, environment: dict[str, str], said_in: str, target: Any, *more: Any) -> None:
@@ -77,6 +116,13 @@ def _command(largest_file: int | None) -> None:
     from glue_mva.cli import main
 
     main()
+
+
+def _listening() -> None:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so do children
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as for nohup's
+    _command(None)
 
 
 def _script(before: Callable[[], None] | None) -> None:

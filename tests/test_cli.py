@@ -1,5 +1,6 @@
 """The commands as a user types them."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from glue_mva.cli.run import read_config_file
 from glue_mva.errors import UsageError
-from tests.processes import command
+from tests.processes import command, forked
 from tools.build_cli_docs import PAGE, help_page
 
 
@@ -51,13 +52,18 @@ def test_bad_input_is_one_line_and_exit_code_2(words, said, tmp_path):
 
 
 def test_an_optimizer_in_the_working_directory_is_found_by_the_console_script(tmp_path):
-    """Which, unlike `python -m`, does not look there by itself: nor does Python with -P."""
+    """Which, unlike `python -m`, does not look there by itself: nor do the processes of these tests."""
     (tmp_path / "mine.py").write_text("import torch\nclass Mine(torch.optim.SGD): pass\n")
-    words = ["--task", "rte", "--optim", "mine:Mine", "--data", "nowhere"]
-    done = python("-P", "-m", "glue_mva", "run", *words, cwd=tmp_path)
+    assert forked(print_found, ["mine"], tmp_path).stdout == "False\n"
+    done = command(tmp_path, "run", "--task", "rte", "--optim", "mine:Mine", "--data", "nowhere")
     assert done.returncode == 2 and "'nowhere' is not there" in done.stderr
     assert "with mine:Mine" in done.stdout.splitlines()[0]
     assert "lr 2e-05 is Adam's, not searched for this optimizer" in done.stdout.splitlines()[0]
+
+
+def print_found():
+    """Whether Python finds the module that is named first on the command line."""
+    print(importlib.util.find_spec(sys.argv[0]) is not None)
 
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK"])

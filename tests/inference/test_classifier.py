@@ -1,8 +1,6 @@
 """Labels of `Classifier` and of the command, against transformers alone and against the run that made the model."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from glue_mva import run
 from glue_mva.cli import app
 from glue_mva.errors import UsageError
 from glue_mva.inference.classifier import Classifier, batches
+from tests.processes import running
 from tests.tiny import CONFIGS
 from tests.training.test_run import config_of
 
@@ -135,9 +134,11 @@ def test_bad_input_is_one_line(words, content, said, trained, tiny_models, tmp_p
 
 def test_a_reader_that_stops_early_gets_no_traceback(trained, tmp_path):
     (tmp_path / "x.txt").write_text("good\n" * 9000)
-    words = f"{sys.executable} -m glue_mva predict {trained('sst2')} {tmp_path / 'x.txt'}"
-    done = subprocess.run(f"{words} | head -2", shell=True, capture_output=True, text=True)
-    assert done.stdout.splitlines()[1].startswith("good\t") and done.stderr == ""
+    with running(tmp_path, "predict", trained("sst2"), tmp_path / "x.txt", stderr=tmp_path / "stderr") as predict:
+        assert [predict.stdout.readline() for _ in range(2)][1].startswith("good\t")
+        predict.stdout.close()
+        assert predict.wait(60) == 0
+    assert (tmp_path / "stderr").read_text() == ""
 
 
 def test_weights_without_a_head_and_several_labels_are_refused(tiny_models, trained, tmp_path):

@@ -14,6 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from glue_mva import LaMAdam, LaProp, MAdam
+from tests.processes import PROCESSES
 
 
 def build():
@@ -76,4 +77,4 @@ def check_sharded_training(mesh, folder):
 @pytest.mark.skipif(not dist.is_available(), reason="torch was built without torch.distributed")
 def test_fsdp2_on_two_processes(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    mp.spawn(worker, args=(str(tmp_path),), nprocs=2)
+    mp.start_processes(worker, args=(str(tmp_path),), nprocs=2, start_method=PROCESSES.get_start_method())

@@ -2,8 +2,6 @@
 
 import logging
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from glue_mva import LaMAdam, LaProp, MAdam, native
 from glue_mva.optim import dispatch
 from glue_mva.optim.kernels import cpu
 from glue_mva.optim.state import compute_dtype
+from tests.processes import PROCESSES
 
 
 @pytest.fixture
@@ -100,15 +99,22 @@ def test_without_a_compiler_it_steps_all_the_same(fresh_cache, monkeypatch, capl
     assert "using the foreach implementation" in message.message
 
 
+def compile_and_step(cache):
+    os.environ["XDG_CACHE_HOME"] = cache
+    p = torch.nn.Parameter(torch.zeros(9))
+    p.grad = torch.ones(9)
+    assert "library" not in cpu._loaded
+    MAdam([p], fused=True).step()
+    assert cpu._loaded["library"] is not None
+
+
 def test_processes_that_compile_at_once_do_not_meet(tmp_path):
-    code = (
-        "import torch; from glue_mva import MAdam; p = torch.nn.Parameter(torch.zeros(9)); p.grad = torch.ones(9);"
-        "MAdam([p], fused=True).step();"
-        "from glue_mva.optim.kernels import cpu; assert cpu._loaded['library'] is not None"
-    )
-    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    processes = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(2)]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    processes = [PROCESSES.Process(target=compile_and_step, args=(str(tmp_path),)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
     assert sorted(file.suffix for file in tmp_path.rglob("*") if file.is_file()) == [".json", ".so"]
 
 

@@ -1,13 +1,14 @@
 """What is damaged beside a record costs what is computed from it, with a note, and nothing else."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from glue_mva.report.build import build_report
-from glue_mva.report.results import results
+from glue_mva.report.results import Results, results
 from tests.report.factory import write_predicted_run
 
 
@@ -38,19 +39,30 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE)
-def test_predictions_cost_an_interval_and_no_report(content: bytes | None, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
+    """One of six runs whose predictions are whole, and what a report says of them."""
+    runs = tmp_path_factory.mktemp("whole")
     for optim, quality in (("adam", 1.0), ("lamadam", 1.2)):
         for seed in (1, 2, 3):
-            run = write_predicted_run(tmp_path / "runs", "rte", optim, quality, seed=seed)
-    path = run / "predictions.npz"
-    whole = results(tmp_path / "runs")
-    assert not any("interval over rows" in note for note in whole.notes)
+            run = write_predicted_run(runs, "rte", optim, quality, seed=seed)
+    found = results(runs)
+    assert not any("interval over rows" in note for note in found.notes)
+    return run, found
+
+
+@pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE)
+def test_predictions_cost_an_interval_and_no_report(
+    content: bytes | None, whole: tuple[Path, Results], tmp_path: Path
+) -> None:
+    run, of_whole = whole
+    shutil.copytree(run.parent, tmp_path / "runs")
+    path = tmp_path / "runs" / run.name / "predictions.npz"
     path.unlink() if content is None else path.write_bytes(content)
     found = results(tmp_path / "runs")
     (note,) = (note for note in found.notes if "no interval over rows" in note)
     assert run.name in note and len(note.splitlines()) == 1
-    assert found.table.entries.keys() == whole.table.entries.keys()
+    assert found.table.entries.keys() == of_whole.table.entries.keys()
 
 
 def test_the_page_says_so(tmp_path: Path) -> None:

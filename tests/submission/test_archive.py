@@ -26,10 +26,11 @@ def content(name, value=None, rows=None):
     return "\n".join(["index\tprediction", *lines]) + "\n"
 
 
-def make_zip(path, **changes):
-    """The official submission of constant predictions; `changes`: file stem with _ for - -> other content or None."""
+def make_zip(path, names=OFFICIAL, **changes):
+    """The official submission of constant predictions, or some files of it; `changes`: file stem with _ for - -> other
+    content or None."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in OFFICIAL:
+        for name in names:
             text = changes.get(name.replace("-", "_"), content(name))
             if text is not None:
                 archive.writestr(f"{name}.tsv", text)
@@ -92,8 +93,10 @@ def test_every_file_is_written_as_the_server_reads_it(tmp_path):
     ],
 )
 def test_a_zip_with_one_thing_wrong(changes, said, tmp_path):
-    path = make_zip(tmp_path / "x.zip", **changes)
-    (problem,) = check_submission(path).problems
+    missing = None in changes.values()  # QQP, whose rows are three quarters of all, is there where that matters only
+    names = OFFICIAL if missing else [name for name in OFFICIAL if name != "QQP"]
+    path = make_zip(tmp_path / "x.zip", names, **changes)
+    (problem,) = check_submission(path, partial=not missing).problems
     assert problem.startswith(said)
     done = CliRunner().invoke(app, ["submit", "--check", str(path)])
     assert done.exit_code == 1 and f"wrong: {problem}" in done.output

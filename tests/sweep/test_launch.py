@@ -11,15 +11,16 @@ import pytest
 from filelock import FileLock
 
 from glue_mva.errors import UsageError
+from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import LOCK_FILE, read_record
 from glue_mva.sweep import SweepConfig, final_runs, known_runs, load_sweep
-from glue_mva.sweep.engine import InlineEngine
+from glue_mva.sweep.engine import InlineEngine, _enter
 from glue_mva.sweep.launch import launch, more_parts, read_progress
 from glue_mva.sweep.protocol import cells
 from glue_mva.sweep.store import LOG_FILE, is_active, write_failed
 from glue_mva.sweep.view import rows
 from glue_mva.sweep.worker import execute
-from tests.processes import command
+from tests.processes import command, forked
 
 from .conftest import Notes
 
@@ -173,12 +174,15 @@ def test_runs_of_another_version_of_an_optimizer_are_made_anew(
 
 def test_a_worker_finds_optimizers_in_the_folder_of_the_sweep(tmp_path: Path):
     (tmp_path / "in_the_folder.py").write_text("import torch\nclass Mine(torch.optim.SGD): pass\n")
-    code = (
-        f"from glue_mva.sweep.engine import _enter; _enter({str(tmp_path)!r}, 1); "
-        "from glue_mva.optim.registry import get_optimizer; print(get_optimizer('in_the_folder:Mine').cls.__name__)"
-    )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd="/")
+    done = forked(print_class, [tmp_path, "in_the_folder:Mine"], "/")
     assert done.stdout == "Mine\n", done.stderr
+
+
+def print_class() -> None:
+    """As a worker of Ray: the class that the second word names, in the folder that the first word names."""
+    folder, optim = sys.argv
+    _enter(folder, 1)
+    print(get_optimizer(optim).cls.__name__)
 
 
 def test_data_and_model_problems_are_all_listed_before_anything_runs(here: Path, tmp_path: Path):

@@ -338,7 +338,7 @@ def _plain(value: Any) -> Any:
 def sort_like_table(frame: pd.DataFrame, made: Study) -> pd.DataFrame:
     """Lines in the order of the paper's columns and rows, then by stage and point."""
     tasks, rows = made.tasks, [r.name for r in made.rows]
-    keys = frame.assign(task=frame["task"].map(tasks.index), row=frame["row"].map(rows.index))
+    keys = frame.assign(task=[tasks.index(t) for t in frame["task"]], row=[rows.index(r) for r in frame["row"]])
     order = keys.sort_values(["task", "row", "stage", "lr", "weight_decay", *made.further]).index
     return frame.loc[order].reset_index(drop=True)
 

@@ -1,5 +1,6 @@
 """What every test shares: GLUE in small, tiny models, and a cache of its own."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -14,6 +15,14 @@ REAL_DATA = "GLUE_MVA_TEST_DATA"
 def private_cache(tmp_path_factory):
     """Tokenized data of the tests lie in a folder of their own."""
     os.environ["GLUE_MVA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_is_no_garbage():
+    """Modules and collected tests, half a million objects, are passed over by the garbage collector: the Trainer calls
+    it in every run, which took as long as the rest of a tiny one."""
+    if gc.get_freeze_count() == 0:  # at the first module, and after one that drew figures
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

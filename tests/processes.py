@@ -3,6 +3,7 @@
 None loads torch and transformers: all are forked from a server that has done so, and nothing else.
 """
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -106,6 +107,7 @@ def _enter(words: list[str], folder: str, environment: dict[str, str], said_in: 
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    gc.freeze()  # as in `tests.conftest`
     sys.argv = words
     target(*more)
 

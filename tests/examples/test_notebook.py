@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from tests.report.factory import make_record, write_run
 
@@ -21,6 +19,9 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_the_notebook_goes_from_records_to_table_and_figure(runs: Path) -> None:
+    import nbformat  # not at the top: every worker reads this file, and one runs it
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert len(notebook.cells) <= 10
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")

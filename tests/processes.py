@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TextIO
@@ -69,11 +70,11 @@ def running(folder: Path | str, *words: object, stderr: Path | None = None) -> I
     `stderr`: file for it; by default it goes where stdout goes.
     """
     with tempfile.TemporaryDirectory() as said_in:
-        pipe = Path(said_in) / "stdout"
-        os.mkfifo(pipe)
-        pipe.with_name("stderr").symlink_to(stderr or pipe)
-        process = _start(_listening, ["glue-mva", *words], folder, said_in)
-        with pipe.open(encoding="utf-8") as stdout:
+        reader, writer = PROCESSES.Pipe(duplex=False)
+        process = _start(_listening, ["glue-mva", *words], folder, said_in, writer, stderr)
+        writer.close()
+        with os.fdopen(os.dup(reader.fileno()), encoding="utf-8") as stdout:
+            reader.close()
             yield Running(process, stdout)
 
 
@@ -120,7 +121,10 @@ def _command(largest_file: int | None) -> None:
     main()
 
 
-def _listening() -> None:
+def _listening(writer: Connection, stderr: Path | None) -> None:
+    os.dup2(writer.fileno(), 1)
+    os.dup2(writer.fileno() if stderr is None else os.open(stderr, os.O_WRONLY | os.O_CREAT), 2)
+    writer.close()
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so do children
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as for nohup's

@@ -40,6 +40,8 @@ PEERS = {
     "b": "stock Trainer, bf16=True, padded to the longest of a batch",
     "c": 'stock Trainer, bf16=True, train_sampling_strategy="group_by_length"',
 }
+ROWS = 10_000
+"""Training rows that a peer tokenizes for its rounds, which use fewer (in a whole process: all)."""
 WITHOUT = " without "
 """Parts the name of an optimizer from that of what is switched off (`ablation.py`)."""
 OURS = {"adam": "`glue-mva run` with Adam", "lamadam": "`glue-mva run` with LaMAdam"}
@@ -99,13 +101,14 @@ def stock(order: dict[str, Any], callbacks: list[Any]) -> None:
     loaded = load_task(resolve(RunConfig(task=task, optim="adam", data=order["data"])))
     tokenizer = AutoTokenizer.from_pretrained(source)
     columns = loaded.task.text
+    used = loaded.train.select(range(min(ROWS, len(loaded.train)))) if order["pause"] else loaded.train
 
     def tokenize(rows: dict[str, list[str]]) -> Any:
         return tokenizer(*(rows[column] for column in columns), truncation=True, max_length=128)
 
     train, dev = (
         rows.map(tokenize, batched=True, remove_columns=[c for c in rows.column_names if c != "label"])
-        for rows in (loaded.train, next(iter(loaded.evaluation.values())))
+        for rows in (used, next(iter(loaded.evaluation.values())))
     )
     set_seed(42)
     model = AutoModelForSequenceClassification.from_pretrained(

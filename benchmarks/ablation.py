@@ -58,17 +58,16 @@ def main() -> None:
     options = parser.parse_args()
     names = [OPTIMIZER, *(f"{OPTIMIZER}{WITHOUT}{part}" for part in PARTS)]
     say = clocked()
-    tasks = options.tasks.split(",")
-    rates = {task: rounds(task, names, options, options.threads, 1, say) for task in tasks}
+    rates = rounds(names, options, options.threads, 1, say)
     lines = [
         f"Model {options.model}, max length 128, {options.threads} threads, {cpu_name()}, torch {version('torch')}; "
         f"examples per second of LaMAdam, median of {options.rounds} interleaved rounds.",
         "",
-        f"| | {' | '.join(f'{task}, batch {BATCH[task]}' for task in tasks)} |",
-        "|---" * (1 + len(tasks)) + "|",
+        f"| | {' | '.join(f'{task}, batch {BATCH[task]}' for task in rates)} |",
+        "|---" * (1 + len(rates)) + "|",
     ]
     for name in names:
-        cells = [f"{rates[task][name]:.1f} ({rates[task][name] / rates[task][OPTIMIZER]:.0%})" for task in tasks]
+        cells = [f"{rates[task][name]:.1f} ({rates[task][name] / rates[task][OPTIMIZER]:.0%})" for task in rates]
         lines.append(f"| {name.removeprefix(OPTIMIZER).strip() or 'as it is'} | {' | '.join(cells)} |")
     show("What each part gains", lines, options.out)
 

@@ -2,16 +2,18 @@
 
     python benchmarks/train.py --data ../shared/glue --out reports/speed/train-cpu.md
 
-Every contender trains in processes of its own, which wait while the others train: a peer is Hugging Face's Trainer,
-ours is `glue_mva.run` with its recipe, curves and all. In every round each makes a number of updates, in turn; the
-median over rounds is shown. Two settings: one process with `--threads` threads, and as many processes with one thread
-each (as a sweep has them), whose speeds are added up. Then whole processes, from start to exit, one after the other.
+Every contender trains in processes of its own, task after task, which wait while the others train: a peer is Hugging
+Face's Trainer, ours is `glue_mva.run` with its recipe, curves and all. In every round each makes a number of updates,
+in turn; the median over rounds is shown. Two settings: one process with `--threads` threads, and as many processes with
+one thread each (as a sweep has them), whose speeds are added up. With `--whole 100`, also whole processes of 100
+updates, from start to exit, one after the other.
 
 (c) sorts rows by length within groups of batches, longest first, so a round goes through all of a group. (a) and (b)
 make fewer updates, because they are slow.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -55,19 +57,28 @@ def updates(name: str, task: str, counted: int) -> int:
 # ------------------------------------------------------------------------------------------- inside of a worker process
 
 
+class TaskDoneError(Exception):
+    """The parent process has seen enough of a task."""
+
+
 def work(order: dict[str, Any]) -> None:
-    """Train as one contender, and pause until the parent process says how many updates to make."""
-    callbacks = [_pauses()] if order["pause"] else []
-    if order["name"] in PEERS:
-        stock(order, callbacks)
-        return
+    """Train as one contender, on one task after the other, and pause until the parent process says how many updates to
+    make."""
+    for task in order["tasks"]:
+        callbacks = [_pauses()] if order["pause"] else []
+        with contextlib.suppress(TaskDoneError):
+            (train_stock if order["name"] in PEERS else train_ours)(order, task, callbacks)
+
+
+def train_ours(order: dict[str, Any], task: str, callbacks: list[Any]) -> None:
+    """`glue_mva.run` on a task, as the command line sets it up."""
     from glue_mva import RunConfig, run
     from glue_mva.training.contexts import keep_freed_memory
 
-    keep_freed_memory()  # as the command line does
+    keep_freed_memory()
     run(
         RunConfig(
-            task=order["task"],
+            task=task,
             optim=order["name"].partition(WITHOUT)[0],
             data=order["data"],
             model=order["model"],
@@ -80,7 +91,7 @@ def work(order: dict[str, Any]) -> None:
     )
 
 
-def stock(order: dict[str, Any], callbacks: list[Any]) -> None:
+def train_stock(order: dict[str, Any], task: str, callbacks: list[Any]) -> None:
     """The stock Trainer on the rows of a task, as a script around it would set it up."""
     import torch
     from transformers import (
@@ -97,7 +108,7 @@ def stock(order: dict[str, Any], callbacks: list[Any]) -> None:
     from glue_mva.config.resolve import resolve
     from glue_mva.data.load import load_task
 
-    task, name, source = order["task"], order["name"], model_path(order["model"])
+    name, source = order["name"], model_path(order["model"])
     loaded = load_task(resolve(RunConfig(task=task, optim="adam", data=order["data"])))
     tokenizer = AutoTokenizer.from_pretrained(source)
     columns = loaded.task.text
@@ -154,8 +165,8 @@ def _pauses() -> Any:
                 print("ready", file=_OUT)
             _OUT.flush()
             line = sys.stdin.readline()
-            if not line:
-                os._exit(0)
+            if not line.strip():
+                raise TaskDoneError
             self.pause_at += int(line)
             self.started = _clocks()
 
@@ -182,31 +193,29 @@ def clocked() -> Callable[[str], None]:
 class Worker:
     """A contender's process."""
 
-    def __init__(self, name: str, task: str, options: argparse.Namespace, threads: int, folder: str) -> None:
-        self.name, self.task = name, task
-        self.process = start(name, task, options, threads, folder, steps=STEPS, pause=True)
+    def __init__(self, name: str, tasks: list[str], options: argparse.Namespace, threads: int, folder: str) -> None:
+        self.name = name
+        self.process = start(name, tasks, options, threads, folder, steps=STEPS, pause=True)
 
-    def ask(self, count: int) -> None:
+    def ask(self, count: int | None) -> None:
+        """Some updates; `None`: the next task."""
         assert self.process.stdin
-        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.write(f"{count or ''}\n")
         self.process.stdin.flush()
 
     def answer(self) -> str:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"contender {self.name} on {self.task} ended early")
+            raise RuntimeError(f"contender {self.name} ended early")
         return line
-
-    def end(self) -> None:
-        self.process.communicate()
 
 
 def start(
-    name: str, task: str, options: argparse.Namespace, threads: int, folder: str, *, steps: int, pause: bool
+    name: str, tasks: list[str], options: argparse.Namespace, threads: int, folder: str, *, steps: int, pause: bool
 ) -> subprocess.Popen[str]:
     """The process of a contender. Ours gets the environment that `glue-mva run` sets for itself."""
-    order = {"name": name, "task": task, "data": options.data, "model": options.model, "folder": folder}
+    order = {"name": name, "tasks": tasks, "data": options.data, "model": options.model, "folder": folder}
     order |= {"steps": steps, "pause": pause, "config": options.config.get(name, {})}
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     if name not in PEERS:
@@ -217,30 +226,34 @@ def start(
 
 
 def rounds(
-    task: str, names: list[str], options: argparse.Namespace, threads: int, processes: int, say: Callable[[str], None]
-) -> dict[str, float]:
-    """Examples per second of every contender, all its processes together: medians over interleaved rounds."""
+    names: list[str], options: argparse.Namespace, threads: int, processes: int, say: Callable[[str], None]
+) -> dict[str, dict[str, float]]:
+    """Task -> examples per second of every contender, all its processes together: medians over interleaved rounds."""
+    tasks = options.tasks.split(",")
     with tempfile.TemporaryDirectory() as folder:
         workers = {
-            name: [Worker(name, task, options, threads, f"{folder}/{name}-{i}") for i in range(processes)]
+            name: [Worker(name, tasks, options, threads, f"{folder}/{name}-{i}") for i in range(processes)]
             for name in names
         }
-        for worker in itertools.chain(*workers.values()):
-            worker.answer()
-        for name, group in workers.items():
-            measured(group, min(WARM_UP, updates(name, task, WARM_UP)))
-        rates: dict[str, list[float]] = {name: [] for name in names}
-        for number in range(options.rounds):
+        every = list(itertools.chain(*workers.values()))
+        rates: dict[str, dict[str, list[float]]] = {task: {name: [] for name in names} for task in tasks}
+        for task, rate in rates.items():
+            for worker in every:
+                worker.answer()
             for name, group in workers.items():
-                count = updates(name, task, options.updates)
-                seconds = [clocks[options.cpu_time] for clocks in measured(group, count)]
-                rates[name].append(sum(BATCH[task] * count / s for s in seconds))
-            shown = ", ".join(f"{name} {rate[-1]:.1f}" for name, rate in rates.items())
-            say(f"{task}, {processes} x {threads} threads, round {number + 1}: {shown}")
-        for group in workers.values():
-            for worker in group:
-                worker.end()
-    return {name: statistics.median(rate) for name, rate in rates.items()}
+                measured(group, min(WARM_UP, updates(name, task, WARM_UP)))
+            for number in range(options.rounds):
+                for name, group in workers.items():
+                    count = updates(name, task, options.updates)
+                    seconds = [clocks[options.cpu_time] for clocks in measured(group, count)]
+                    rate[name].append(sum(BATCH[task] * count / s for s in seconds))
+                shown = ", ".join(f"{name} {found[-1]:.1f}" for name, found in rate.items())
+                say(f"{task}, {processes} x {threads} threads, round {number + 1}: {shown}")
+            for worker in every:
+                worker.ask(None)
+        for worker in every:
+            worker.process.communicate()
+    return {task: {name: statistics.median(found) for name, found in rate.items()} for task, rate in rates.items()}
 
 
 def measured(group: list[Worker], count: int) -> list[tuple[float, float]]:
@@ -266,7 +279,7 @@ def whole_processes(options: argparse.Namespace, say: Callable[[str], None]) -> 
         for name in ("c", "lamadam"):
             with tempfile.TemporaryDirectory() as folder:
                 before = time.perf_counter()
-                start(name, task, options, options.threads, folder, steps=options.whole, pause=False).communicate()
+                start(name, [task], options, options.threads, folder, steps=options.whole, pause=False).communicate()
                 seconds[name] = time.perf_counter() - before
         stock, ours = seconds.values()
         lines.append(f"| {task} | {stock:.1f} | {ours:.1f} | {stock / ours:.2f}x |")
@@ -285,7 +298,7 @@ def main() -> None:
     parser.add_argument("--setting", help="only this one, as processes x threads: 1x2 or 2x1 on two cores")
     parser.add_argument("--updates", type=int, default=20, help="updates of ours in a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--whole", type=int, default=100, help="updates of the whole processes; 0: none")
+    parser.add_argument("--whole", type=int, default=0, help="also time whole processes, of this many updates")
     parser.add_argument("--cpu-time", action="store_true", help="rate per CPU second, for a look on a busy machine")
     add_out(parser)
     parser.set_defaults(script=__file__, config={})
@@ -305,8 +318,7 @@ def main() -> None:
         "|" + "---|" * (4 + len(ours) + len(names)),
     ]
     for processes, threads in settings:
-        for task in options.tasks.split(","):
-            rate = rounds(task, names, options, threads, processes, say)
+        for task, rate in rounds(names, options, threads, processes, say).items():
             best = max(rate[name] for name in peers)
             ratios = " | ".join(f"**{rate[name] / best:.2f}x**" for name in ours)
             rates = " | ".join(f"{rate[name]:.1f}" for name in names)

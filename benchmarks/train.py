@@ -109,17 +109,17 @@ def train_stock(order: dict[str, Any], task: str, callbacks: list[Any]) -> None:
     from glue_mva.data.load import load_task
 
     name, source = order["name"], model_path(order["model"])
-    loaded = load_task(resolve(RunConfig(task=task, optim="adam", data=order["data"])))
+    most = ROWS if order["pause"] else None
+    loaded = load_task(resolve(RunConfig(task=task, optim="adam", data=order["data"], max_train_samples=most)))
     tokenizer = AutoTokenizer.from_pretrained(source)
     columns = loaded.task.text
-    used = loaded.train.select(range(min(ROWS, len(loaded.train)))) if order["pause"] else loaded.train
 
     def tokenize(rows: dict[str, list[str]]) -> Any:
         return tokenizer(*(rows[column] for column in columns), truncation=True, max_length=128)
 
     train, dev = (
         rows.map(tokenize, batched=True, remove_columns=[c for c in rows.column_names if c != "label"])
-        for rows in (used, next(iter(loaded.evaluation.values())))
+        for rows in (loaded.train, next(iter(loaded.evaluation.values())))
     )
     set_seed(42)
     model = AutoModelForSequenceClassification.from_pretrained(

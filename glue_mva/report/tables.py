@@ -270,8 +270,8 @@ def table3_latex(table: Table3) -> str:
     """A `table*` for the packages booktabs and adjustbox, with all that the markdown says in its caption; no wider than
     the page, whatever the number of tasks."""
     text = " ".join([table.caption, *(f"{note}." for note in table.notes)])
-    names = [heading.partition(" (")[0] for heading in table.headings]
-    metrics = [heading[len(name) :].strip() for name, heading in zip(names, table.headings, strict=True)]
+    names = [TASKS[c].title if c in TASKS else c for c in table.columns]
+    metrics = [heading.removeprefix(name).strip() for name, heading in zip(names, table.headings, strict=True)]
     lines = [r"\begin{table*}", r"  \centering", rf"  \caption{{{latex(text)}}}", r"  \label{tab:glue}",
              r"  \begin{adjustbox}{max width=\textwidth}",
              rf"  \begin{{tabular}}{{@{{}}l{'r' * len(table.columns)}@{{}}}}", r"    \toprule",

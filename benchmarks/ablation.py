@@ -1,6 +1,6 @@
 """What each part of the fast path gains on a CPU: `glue-mva run` as it is, and with one part switched off.
 
-    python benchmarks/ablation.py --data ../shared/glue --out reports/speed/ablation-cpu.md
+    python benchmarks/ablation.py --data DIR --out reports/speed/ablation-cpu.md
 
 Whole training steps of LaMAdam, curves and all, in processes of their own that train in turn (`train.py` says how);
 medians over rounds. Below 100 % is what a part gains.

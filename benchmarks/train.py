@@ -1,6 +1,6 @@
 """Training speed beside the best that the stock Trainer can do: examples per second, whole runs as users start them.
 
-    python benchmarks/train.py --data ../shared/glue --out reports/speed/train-cpu.md
+    python benchmarks/train.py --data DIR --out reports/speed/train-cpu.md
 
 Every contender trains in processes of its own, task after task, which wait while the others train: a peer is Hugging
 Face's Trainer, ours is `glue_mva.run` with its recipe, curves and all. In every round each makes a number of updates,

@@ -1,6 +1,6 @@
 """Build the demo data of the package: an excerpt of QNLI as two Parquet files.
 
-    python tools/build_demo_data.py ../shared/glue
+    python tools/build_demo_data.py DIR
 
 Takes 2,000 training rows and 800 dev rows, drawn with seed 0 and kept in their order.
 """

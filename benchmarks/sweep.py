@@ -25,6 +25,7 @@ from glue_mva.sweep import SweepConfig, cells, expand, load_sweep
 from glue_mva.sweep.engine import RayEngine, Resources
 from glue_mva.sweep.launch import Progress, launch
 
+
 class Watch:
     """Observer that keeps the driver's resident memory (MB) by number of finished runs."""
 

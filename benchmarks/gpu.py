@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from common import show
 
-from glue_mva.sweep.plan import MEAN_TOKENS
+from glue_mva.sweep.unit import MEAN_TOKENS
 
 HERE = Path(__file__).parent
 TASKS = {"rte": 16, "sst2": 32, "mnli": 32}

@@ -206,7 +206,7 @@ class RunRecord(Part):
     """Metrics of the constant prediction: the training rows' most frequent class, or mean target."""
     curves: dict[str, list[float | None]] = Field(default_factory=dict)
     """`step`, `epoch`, `loss`, `learning_rate`, `step_size` and, for MaxVA optimizers, `beta_mean`, `beta_at_min`,
-    `beta_at_max`: lists of equal length."""
+    `beta_at_max`: lists of equal length. The last four are over the parameters that were trained."""
     environment: dict[str, str | None] = Field(default_factory=dict)
     """Package versions, Python, platform, commit."""
     error: str | None = None
@@ -241,6 +241,17 @@ class RunRecord(Part):
     def best(self) -> Evaluation | None:
         """The best epoch."""
         return None if self.best_epoch is None else self.epochs[self.best_epoch]
+
+    @property
+    def step_sizes(self) -> list[float | None]:
+        """The paper's average step size at each point of the curve, over all parameters of the model: so it compares
+        between a compact embedding and a whole one. `curves["step_size"]` is over `execution.trained_parameters`; the
+        others do not move."""
+        sizes = self.curves.get("step_size", [])
+        if self.model is None or self.execution is None or not self.execution.trained_parameters:
+            return sizes
+        share = self.execution.trained_parameters / self.model.parameters
+        return [None if size is None else size * share for size in sizes]
 
     def to_json(self) -> str:
         """JSON text that any JSON reader can read: there is no NaN in it."""

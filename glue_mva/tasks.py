@@ -123,8 +123,8 @@ def get_task(name: str) -> Task:
     """
     if name in TASKS:
         return TASKS[name]
-    key = _fold(name)
-    if (found := next((task for task in TASKS.values() if _fold(task.name) == key), None)) is None:
+    key = folded(name)
+    if (found := next((task for task in TASKS.values() if folded(task.name) == key), None)) is None:
         raise UsageError(f"unknown task {name!r}{nearest(key, TASKS)}")
     return found
 
@@ -135,14 +135,15 @@ def register(task: Task) -> None:
     Raises:
         UsageError: the name is GLUE's, or that of another own task.
     """
-    known = next((other for other in TASKS.values() if _fold(other.name) == _fold(task.name)), task)
+    known = next((other for other in TASKS.values() if folded(other.name) == folded(task.name)), task)
     if known != task:
         whose = "in this process already, with another definition" if known.is_own else f"GLUE's {known.title}"
         raise UsageError(f"name {task.name!r} is {whose}: give your task another name")
     TASKS[task.name] = task
 
 
-def _fold(name: str) -> str:
+def folded(name: str) -> str:
+    """A name of a task or class without case and punctuation, in which spellings of it differ."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 

@@ -124,5 +124,13 @@ def test_config_files_name_the_key(tmp_path):
         read_config_file(path)
 
 
+def test_a_value_given_for_one_argument_leaves_the_others_of_the_file(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('task = "rte"\noptim = "madam"\nlr = 1e-5\n[optim_args]\nbeta2_max = 0.999\neps = 1e-7\n')
+    words = ["--config", str(path), "--set", "optim_args.eps=1e-8", "--data", "nowhere"]
+    shown = command(tmp_path, "run", *words).stdout
+    assert "beta2_max 0.999" in shown and "eps 1e-08" in shown, shown
+
+
 def test_the_documented_help_is_the_programs():
     assert PAGE.read_text(encoding="utf-8") == help_page(), "run: python tools/build_cli_docs.py"

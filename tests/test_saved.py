@@ -14,6 +14,8 @@ from glue_mva.config.run import RunConfig
 from glue_mva.data.encode import cache_folder, encode
 from glue_mva.data.load import digest_rows, load_task
 from glue_mva.errors import UsageError
+from glue_mva.sweep import SweepConfig
+from glue_mva.sweep.plan import make_plan
 from glue_mva.tasks import get_task
 
 PAIR = {"sentence1": ["a b", "c d", "e f"], "sentence2": ["g", "h", "i"]}
@@ -44,6 +46,14 @@ def test_a_warning_where_nothing_shows_whose_rows_they_are(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         load_task(config("rte", saved))
     assert "nothing shows that its rows are RTE's" in caplog.text
+
+
+def test_a_sweep_over_a_saved_dataset_is_planned_by_its_rows(tmp_path):
+    save(tmp_path / "rte", [0, 1, 1], ["entailment", "not_entailment"])
+    sweep = SweepConfig(output=str(tmp_path / "runs"), tasks=["rte"], optimizers=["adam"], lr=1e-5, weight_decay=0.1,
+                        run={"data": str(tmp_path), "train_batch_size": 1, "num_train_epochs": 2})  # fmt: skip
+    (line,) = make_plan(sweep, {}).lines
+    assert line.unit.updates == 6
 
 
 @pytest.mark.parametrize("task", ["rte", "stsb"])

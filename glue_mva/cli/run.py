@@ -10,7 +10,7 @@ import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
 from glue_mva.cli.options import Assignments, with_fields
-from glue_mva.config.base import read_toml
+from glue_mva.config.base import merged, read_toml
 from glue_mva.config.identity import DEMO_MODEL, run_id
 from glue_mva.config.recipes import RECIPES
 from glue_mva.config.resolve import ResolvedConfig, resolve
@@ -45,7 +45,7 @@ def run(
     """
     from_file = read_config_file(config) if config else {}
     set_values = _known_fields(parse_assignments(assignments or []), "--set")
-    values = {**(DEMO if demo else {}), **from_file, **set_values, **given}
+    values = {**merged({**(DEMO if demo else {}), **from_file}, set_values), **given}
     for key in ("task", "optim"):
         if key not in values:
             raise UsageError(f"give --{key} (or --demo, or --config FILE with {key} in it)")

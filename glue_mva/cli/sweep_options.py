@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glue_mva.cli.options import with_fields
+from glue_mva.config.base import merged
 from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
-from glue_mva.sweep.config import ALWAYS, SET_BY_SWEEP, SweepConfig, load_sweep, merged
+from glue_mva.sweep.config import ALWAYS, SET_BY_SWEEP, SweepConfig, load_sweep
 
 RUN_FIELDS = [name for name in RunConfig.model_fields if name not in (*SET_BY_SWEEP, *ALWAYS)]
 HELPS = {

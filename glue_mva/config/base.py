@@ -65,6 +65,21 @@ def is_number(text: str) -> bool:
         return False
 
 
+def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Keys of a file with others over them; tables (`run`, `optim_args`) are merged.
+
+    Raises:
+        UsageError: a table for a key that has a plain value.
+    """
+    both = dict(values)
+    for key, value in overrides.items():
+        before = both.get(key, {})
+        if isinstance(value, dict) and not isinstance(before, dict):
+            raise UsageError(f"{key} = {before!r} is no table, so {value!r} cannot go over it")
+        both[key] = {**before, **value} if isinstance(value, dict) else value
+    return both
+
+
 def read_toml(path: str | Path) -> dict[str, Any]:
     """The tables of a TOML file.
 

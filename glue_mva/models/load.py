@@ -1,6 +1,7 @@
 """Tokenizer and sequence classifier of a run, from the Hub or a folder."""
 
 import importlib.util
+import logging
 import os
 import re
 import shutil
@@ -25,7 +26,9 @@ from glue_mva.config.identity import model_path
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.data import hub
 from glue_mva.errors import UsageError, first_line
-from glue_mva.tasks import Task
+from glue_mva.tasks import Task, folded
+
+log = logging.getLogger(__name__)
 
 DROPOUT_ATTRIBUTES = {
     "hidden_dropout": ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout"),
@@ -39,6 +42,7 @@ SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"
 Where they are missing, transformers tries tiktoken and complains of that."""
 
 _LAYER = re.compile(r"(^|\.)layers?\.\d+\.")
+_UNNAMED = re.compile(r"LABEL_\d+")
 
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
 """Families whose position ids start at `pad_token_id + 1`; in others, at 0."""
@@ -126,8 +130,8 @@ def load_model(source: Source, config: ResolvedConfig) -> PreTrainedModel:
     torch's global seed.
 
     Raises:
-        UsageError: no weights in safetensors format, an unsupported architecture, a head of another size, weights of
-            other layers than the config's, or the Hub is out of reach.
+        UsageError: no weights in safetensors format, an unsupported architecture, a head of another size or for classes
+            in another order, weights of other layers than the config's, or the Hub is out of reach.
     """
     task = config.task_spec
     if source.folder is not None and not list(source.folder.glob("*.safetensors")):
@@ -143,6 +147,8 @@ def load_model(source: Source, config: ResolvedConfig) -> PreTrainedModel:
             f"model {source.name!r} has a head for {model_config.num_labels} classes where {task.name} needs "
             f"{task.num_labels}: take the pretrained encoder, and this one for init_from"
         )
+    if fine_tuned and task.labels:
+        _check_classes(source.name, model_config.id2label, task)
     if config.num_train_epochs == 0 and not fine_tuned:
         raise UsageError(f"model {source.name!r} has no trained head, and num_train_epochs = 0 would train none")
     _set_labels(model_config, task)
@@ -219,6 +225,19 @@ def _installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # of the package around it
         return False
+
+
+def _check_classes(name: str, names: dict[int, str], task: Task) -> None:
+    """Refuse a trained head whose classes are not the task's, in its order: it would be scored for other classes."""
+    found = [names[index] for index in sorted(names)]
+    if all(_UNNAMED.fullmatch(label) for label in found):
+        log.warning("model %s: its classes have no names, so nothing shows that they are in %s's order (%s)",
+                    name, task.name, ", ".join(task.labels))  # fmt: skip
+    elif [folded(label) for label in found] != [folded(label) for label in task.labels]:
+        raise UsageError(
+            f"model {name!r} has a head for the classes {', '.join(found)}, those of {task.name} are "
+            f"{', '.join(task.labels)}: take the pretrained encoder, and this one for init_from"
+        )
 
 
 def _set_labels(config: PretrainedConfig, task: Task) -> None:

@@ -245,6 +245,8 @@ def pick(metrics: Metrics, split: str, name: str) -> float:
 
 def _curves(record: RunRecord) -> Curves:
     curves = {k: np.array(v, dtype=float) for k, v in record.curves.items()}  # None becomes NaN
+    if "step_size" in curves:
+        curves["step_size"] = np.array(record.step_sizes, dtype=float)
     key = dev_split(record), record.config.task_spec.headline
     curves["dev_step"] = np.array([e.step for e in record.epochs], dtype=float)
     curves["dev_score"] = np.array([100 * pick(e.metrics, *key) for e in record.epochs], dtype=float)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from glue_mva import paper
-from glue_mva.config.base import Config, read_toml
+from glue_mva.config.base import Config, merged, read_toml
 from glue_mva.config.own_task import is_task_file, read_own_task
 from glue_mva.config.recipes import paper_column
 from glue_mva.config.run import NonNegative, Positive, RunConfig, Seed
@@ -354,21 +354,6 @@ def load_sweep(file: str | Path, overrides: dict[str, Any] | None = None) -> Swe
         return SweepConfig(**merged(values, overrides or {}))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-
-
-def merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Keys of a sweep file with others over them; tables are merged.
-
-    Raises:
-        UsageError: a table for a key that has a plain value.
-    """
-    both = dict(values)
-    for key, value in overrides.items():
-        before = both.get(key, {})
-        if isinstance(value, dict) and not isinstance(before, dict):
-            raise UsageError(f"{key} = {before!r} is no table, so {value!r} cannot go over it")
-        both[key] = {**before, **value} if isinstance(value, dict) else value
-    return both
 
 
 def _read_kept(path: Path) -> dict[str, Any]:

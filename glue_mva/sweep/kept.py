@@ -28,8 +28,9 @@ def keep_sweep(sweep: SweepConfig) -> None:
         UsageError: it cannot be written.
     """
     folder = Path(sweep.output)
-    with contextlib.suppress(UsageError):  # none there, a damaged one, or one that is not the same sweep
-        sweep = together(load_sweep(folder), sweep)
+    if (folder / SWEEP_FILE).is_file():
+        with contextlib.suppress(UsageError):  # a damaged one, or one that is not the same sweep
+            sweep = together(load_sweep(folder / SWEEP_FILE), sweep)
     values = sweep.model_dump(exclude={"output"}, exclude_none=True)
     try:
         with atomic_write(folder / SWEEP_FILE) as stream:

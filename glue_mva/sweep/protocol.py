@@ -36,7 +36,7 @@ class Outcome:
     score: float | None
     """Headline metric x 100 at the best epoch; on the held-out rows for a run of a `heldout` search."""
     step_size: float | None = None
-    """Mean over the curve of the average step size."""
+    """Mean over the curve of the average step size over all parameters."""
     updates: int | None = None
     seconds: float | None = None
     """Wall time of the whole run; unknown for one that was cut off and resumed."""
@@ -71,8 +71,8 @@ class Outcome:
 
 
 def mean_step_size(record: RunRecord) -> float | None:
-    """Mean over the curve of the average step size."""
-    sizes = [size for size in record.curves.get("step_size", []) if size is not None]
+    """Mean over the curve of the average step size over all parameters."""
+    sizes = [size for size in record.step_sizes if size is not None]
     return statistics.fmean(sizes) if sizes else None
 
 

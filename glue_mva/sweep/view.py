@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from glue_mva.sweep.hparams import Hparams
 from glue_mva.sweep.launch import Progress
-from glue_mva.sweep.plan import unit_of
 from glue_mva.sweep.protocol import best_point, chosen, final_runs, search_runs, start
+from glue_mva.sweep.unit import unit_of
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from glue_mva.submission.files import FILES
 from glue_mva.sweep import SweepConfig
 from glue_mva.sweep.engine import InlineEngine
 from glue_mva.sweep.launch import launch, read_progress
-from glue_mva.sweep.plan import MEAN_TOKENS, unit_of
 from glue_mva.sweep.protocol import cells
+from glue_mva.sweep.unit import MEAN_TOKENS, unit_of
 from glue_mva.tasks import TASKS
 from tests.sweep.conftest import Notes
 

@@ -17,9 +17,10 @@ from glue_mva.record import read_record
 from glue_mva.sweep import SweepConfig, expand, load_sweep
 from glue_mva.sweep.engine import RayEngine, Resources
 from glue_mva.sweep.launch import read_progress
-from glue_mva.sweep.plan import Machines, make_plan, unit_of
+from glue_mva.sweep.plan import Machines, make_plan
 from glue_mva.sweep.protocol import cells
 from glue_mva.sweep.store import LOG_FILE
+from glue_mva.sweep.unit import unit_of
 from tests.processes import Done, command, running
 
 

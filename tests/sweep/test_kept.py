@@ -42,6 +42,13 @@ def test_launches_by_parts_are_kept_as_the_whole(tmp_path: Path) -> None:
     assert kept.tasks == ["rte", "sst2"] and [row.name for row in kept.optimizers] == ["adam", "madam", "laprop"]
 
 
+def test_a_folder_named_like_a_sweep_that_is_shipped_keeps_its_own(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("table3").mkdir()
+    keep_sweep(load_sweep("table3", {"tasks": ["rte"], "output": "table3"}))
+    assert kept_sweep([Path("table3")]).tasks == ["rte"]
+
+
 def test_own_tasks_are_kept_with_what_their_files_said(tmp_path: Path) -> None:
     own = 'name = "kept-reviews"\ntext = ["text"]\nlabel = "mood"\nlabels = ["bad", "good"]\n'
     (tmp_path / "own.toml").write_text(f'{own}[files]\ntrain = "train.csv"\nvalidation = "dev.csv"\n')

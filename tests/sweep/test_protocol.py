@@ -11,6 +11,7 @@ from glue_mva.config.resolve import resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.record import RunRecord
 from glue_mva.sweep import Hparams, Outcome, SweepConfig, cells, chosen, expand, final_runs, known_runs, load_sweep
+from tests.report.factory import make_record
 
 GRID = {"tasks": ["rte"], "optimizers": ["adam"], "lr": [1e-5, 2e-5], "weight_decay": [0.1, 0.2]}
 KEY = ("rte", "adam")
@@ -135,6 +136,22 @@ def test_step_size_of_a_record_is_the_mean_of_its_curve():
     config = resolve(RunConfig(task="rte", optim="adam"))
     record = RunRecord(run_id="x", status="failed", config=config, curves={"step_size": [1.0, None, 3.0]})
     assert Outcome.of(record).step_size == 2.0
+
+
+def test_step_sizes_compare_between_a_compact_embedding_and_a_whole_one():
+    """The same step, recorded over the 400 parameters that were trained or over all 1000, whose others do not move."""
+    whole = make_record("rte", "adam", curves=True)
+    model, execution = whole.model, whole.execution
+    assert model is not None and execution is not None
+    sizes = {}
+    for trained, recorded in ((1000, 2.0), (400, 5.0)):
+        changes = {
+            "model": model.model_copy(update={"parameters": 1000}),
+            "execution": execution.model_copy(update={"trained_parameters": trained}),
+            "curves": {"step_size": [recorded]},
+        }
+        sizes[trained] = Outcome.of(whole.model_copy(update=changes)).step_size
+    assert sizes[1000] == sizes[400] == 2.0
 
 
 def test_order_of_outcomes_does_not_matter():

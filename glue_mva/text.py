@@ -66,6 +66,11 @@ def number(value: float, decimals: int = 0) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def seeds_text(value: float) -> str:
+    """A number of seeds that would show something; `never` where none in reach would."""
+    return "never" if math.isinf(value) else number(value)
+
+
 def count(value: float) -> str:
     """Whole number with commas."""
     return number(value, 0)

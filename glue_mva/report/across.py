@@ -11,7 +11,7 @@ from glue_mva.report.aggregate import Row, Study, missing_reason
 from glue_mva.report.comparisons import Pair
 from glue_mva.report.stats import ALPHA
 from glue_mva.report.suite import Estimate
-from glue_mva.text import interval, markdown, markdown_table, number, p_equals, p_value, score, signed
+from glue_mva.text import interval, markdown, markdown_table, number, p_equals, p_value, score, seeds_text, signed
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ def across(made: Study) -> Across:
 
 def across_table(found: Across) -> pd.DataFrame:
     """One line per row, with the columns of `across.csv` (docs/report.md)."""
-    lines = [(s.row.name, found.tasks, *s.mean, *s.iqm, s.mean_rank) for s in found.summaries]
-    columns = ["row", "tasks", "mean", "mean_low", "mean_high", "iqm", "iqm_low", "iqm_high", "mean_rank"]
+    lines = [(s.row.name, found.tasks, *s.mean, *s.iqm, s.mean_rank, found.friedman_p) for s in found.summaries]
+    columns = ["row", "tasks", "mean", "mean_low", "mean_high", "iqm", "iqm_low", "iqm_high", "mean_rank",
+               "friedman_p"]  # fmt: skip
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -85,7 +86,7 @@ def verdicts_markdown(pairs: list[Pair]) -> str:
         value, low, high = math.nan, math.nan, math.nan
         if pair.difference is not None:
             value, (low, high) = pair.difference.value, pair.difference.interval
-        seeds = number(pair.seeds_to_decide) if pair.verdict == "not decided" else "-"
+        seeds = seeds_text(pair.seeds_to_decide) if pair.verdict == "not decided" else "-"
         signs = np.sign([c.difference_of_medians for c in pair.compared])
         counts = ", ".join(str((signs == sign).sum()) for sign in (1, 0, -1))
         body.append([pair.name, pair.verdict, signed(value), interval(low, high),

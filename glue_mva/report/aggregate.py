@@ -87,6 +87,8 @@ class Study:
     sweep: SweepConfig | None = None
     planned: dict[tuple[str, str, str], int] = field(default_factory=dict)
     """(task, row, stage) -> runs that the sweep asks for, as far as it is known by now."""
+    chosen_on_final: bool = False
+    """Whether hyperparameters were chosen by the very runs that are shown."""
     notes: list[str] = field(default_factory=list)
 
     def of(self, task: str, row: str, stage: str) -> pd.DataFrame:
@@ -212,7 +214,8 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
     elif of_search.any():
         notes.append(f"seeds of a search ({FIRST_SEARCH_SEED}, ...) are not among the final ones")
     tasks = [t for t in TASKS if t in set(table["task"])]
-    return Study(runs, tasks, rows, _members(runs, placed), chosen, wanted, notes=notes)
+    return Study(runs, tasks, rows, _members(runs, placed), chosen, wanted,
+                 chosen_on_final=len(points) > len(chosen), notes=notes)  # fmt: skip
 
 
 # --- with a sweep file ----------------------------------------------------------------------------------------------
@@ -386,15 +389,16 @@ def missing_reason(made: Study, task: str, row: str) -> str | None:
             return f"search not finished ({done} of {planned} runs)"
         if searched["score"].notna().any():
             return "final seeds not run"
-        return f"no run of the search has a score ({_fates(searched)})"
+        return f"no run of the search has a score ({fates(searched)})"
     if final.empty:
         return "final seeds not run"
-    fates = _fates(final)
+    lost = fates(final)
     if usable == 0 and (final["status"] == "diverged").all():
         return "diverged (all " + str(len(final)) + " runs)" if len(final) > 1 else "diverged"
-    return f"{usable} of {made.final_seeds} seeds" + (f" ({fates})" if fates else "")
+    return f"{usable} of {made.final_seeds} seeds" + (f" ({lost})" if lost else "")
 
 
-def _fates(part: pd.DataFrame) -> str:
+def fates(part: pd.DataFrame) -> str:
+    """`1 diverged, 2 failed`: what became of the runs without a score; empty without any."""
     counts = part["status"].value_counts()
     return ", ".join(f"{counts[s]} {s}" for s in ("diverged", "failed") if s in counts)

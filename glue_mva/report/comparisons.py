@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from glue_mva.record import RecordError
 from glue_mva.report import bootstrap, stats, suite, verdicts
-from glue_mva.report.aggregate import Row, Study, missing_reason
+from glue_mva.report.aggregate import Row, Study, fates, missing_reason
 from glue_mva.report.load import load_predictions
 from glue_mva.tasks import TASKS
 
@@ -49,7 +49,9 @@ class Comparison:
     smallest_p: float = math.nan
     """The smallest p that this many seeds can give, before adjustment."""
     seeds_needed: float = math.nan
-    """Seeds per optimizer that would show a true difference of means of this size; infinite for none."""
+    """Seeds per optimizer that would show a true difference of means of this size after Holm; infinite for none."""
+    left_out: str = ""
+    """Final runs of either row without a score, which no other number here counts."""
     missing: str = ""
     """Why there is no comparison."""
     verdict: str = ""
@@ -85,6 +87,11 @@ class Pair:
         return [c for c in self.tasks if not c.missing]
 
     @property
+    def paired(self) -> bool:
+        """Whether both have the same seeds on every task."""
+        return all(c.paired for c in self.compared)
+
+    @property
     def name(self) -> str:
         return f"{self.a.label} minus {self.b.label}"
 
@@ -95,30 +102,35 @@ def compare(made: Study, pairs: Sequence[tuple[Row, Row]], margin: float = verdi
     Args:
         margin: an average difference within it, in points of score, is no difference in practice.
     """
-    found = [_compare(made, a, b, margin) for a, b in pairs]
+    found = [_compare(made, a, b) for a, b in pairs]
+    tests = sum(pair.difference is not None for pair in found)
     for pair, adjusted in zip(found, stats.holm([pair.p for pair in found]), strict=True):
         pair.p_holm = float(adjusted)
+        if pair.difference is not None:
+            fewest = stats.fewest_seeds(len(pair.compared), paired=pair.paired, tests=tests)
+            pair.seeds_to_decide = suite.seeds_to_decide(pair.difference, margin, fewest, tests)
         pair.verdict = verdicts.judge(pair, margin)
-        pair.sentence = verdicts.sentence(pair, margin, tests=sum(not math.isnan(other.p) for other in found))
+        pair.sentence = verdicts.sentence(pair, margin, tests)
     return found
 
 
-def _compare(made: Study, a: Row, b: Row, margin: float) -> Pair:
+def _compare(made: Study, a: Row, b: Row) -> Pair:
     result, draws = Pair(a, b, []), []
+    tests = sum(not _missing(made, task, a, b) for task in made.tasks)
     for task in made.tasks:
-        comparison, drawn = _compare_task(made, task, a, b)
+        comparison, drawn = _compare_task(made, task, a, b, tests)
         result.tasks.append(comparison)
         draws.append(drawn)
     for comparison, adjusted in zip(result.tasks, stats.holm([c.p for c in result.tasks]), strict=True):
         comparison.p_holm = float(adjusted)
     for comparison in result.tasks:
-        comparison.verdict = verdicts.of_task(comparison, a, b, len(result.compared))
+        comparison.verdict = verdicts.of_task(comparison, a, b, tests)
     if result.compared:
-        _over_tasks(made, result, [d for d, c in zip(draws, result.tasks, strict=True) if not c.missing], margin)
+        _over_tasks(made, result, [d for d, c in zip(draws, result.tasks, strict=True) if not c.missing])
     return result
 
 
-def _over_tasks(made: Study, pair: Pair, draws: Sequence[bootstrap.Draws | None], margin: float) -> None:
+def _over_tasks(made: Study, pair: Pair, draws: Sequence[bootstrap.Draws | None]) -> None:
     x, y = ([made.values(c.task, row.name) for c in pair.compared] for row in (pair.a, pair.b))
     paired = [c.paired for c in pair.compared]
     pair.difference = suite.difference(x, y, paired)
@@ -129,21 +141,26 @@ def _over_tasks(made: Study, pair: Pair, draws: Sequence[bootstrap.Draws | None]
         pair.examples_low, pair.examples_high = stats.percentile_interval(np.mean(known, axis=0))
     signs = [math.copysign(1, c.difference_of_medians) for c in pair.compared if c.difference_of_medians]
     pair.p_signs = stats.sign_test_p(signs.count(1), signs.count(-1))
-    fewest = suite.fewest_seeds(len(x), paired=all(paired))
-    pair.seeds_to_decide = suite.seeds_to_decide(pair.difference, margin, fewest)
 
 
-def _compare_task(made: Study, task: str, a: Row, b: Row) -> tuple[Comparison, bootstrap.Draws | None]:
+def _missing(made: Study, task: str, a: Row, b: Row) -> str:
+    """Why two rows cannot be compared on a task; empty where they can."""
+    reasons = [(row.label, missing_reason(made, task, row.name)) for row in (a, b)]
+    return "; ".join(f"{label}: {reason}" for label, reason in reasons if reason)
+
+
+def _compare_task(made: Study, task: str, a: Row, b: Row, tests: int) -> tuple[Comparison, bootstrap.Draws | None]:
     x, y = made.values(task, a.name), made.values(task, b.name)
     paired = len(x) > 0 and set(made.scores(task, a.name).index) == set(made.scores(task, b.name).index)
     result = Comparison(task, a.name, b.name, len(x), len(y), paired)
-    reasons = [(row.label, missing_reason(made, task, row.name)) for row in (a, b)]
-    result.missing = "; ".join(f"{label}: {reason}" for label, reason in reasons if reason)
+    result.missing = _missing(made, task, a, b)
     if result.missing:
         return result, None
+    lost = [(row.label, fates(made.final(task, row.name))) for row in (a, b)]
+    result.left_out = ", ".join(f"{runs} of {label}" for label, runs in lost if runs)
     result.median_a, result.median_b = float(np.median(x)), float(np.median(y))
-    result.difference_of_medians = result.median_a - result.median_b
-    result.difference_of_means = float(x.mean() - y.mean())
+    result.difference_of_medians = round(result.median_a - result.median_b, 8)  # equal scores stay equal
+    result.difference_of_means = round(float(x.mean() - y.mean()), 8)
     result.means_low, result.means_high = stats.difference_interval(x, y, paired=paired)
     result.dev_rows = float(made.final(task, a.name)["dev_rows"].max())
     if TASKS[task].headline == "accuracy":
@@ -151,7 +168,7 @@ def _compare_task(made: Study, task: str, a: Row, b: Row) -> tuple[Comparison, b
     result.p = stats.permutation_p(x, y, paired=paired)
     result.smallest_p = stats.smallest_p(len(x), len(y), paired=paired)
     deviation = (x - y).std(ddof=1) if paired and len(x) > 1 else stats.pooled_deviation(x, y)
-    result.seeds_needed = stats.seeds_needed(result.difference_of_means, float(deviation), paired=paired)
+    result.seeds_needed = stats.seeds_needed(result.difference_of_means, float(deviation), paired=paired, tests=tests)
     if (draws := _bootstrap(made, task, a, b, paired)) is not None:
         result.medians_low, result.medians_high = stats.percentile_interval(draws.medians)
         result.bootstrap_means_low, result.bootstrap_means_high = stats.percentile_interval(draws.means)

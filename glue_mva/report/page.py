@@ -26,6 +26,7 @@ from glue_mva.text import (
     rate,
     score,
     seconds,
+    seeds_text,
     signed,
     size,
 )
@@ -158,7 +159,7 @@ def comparisons_markdown(pairs: Sequence[Pair]) -> str:
             body.append([TASKS[c.task].title, seeds, signed(c.difference_of_medians),
                          interval(c.medians_low, c.medians_high), examples, signed(c.difference_of_means),
                          interval(c.means_low, c.means_high), p_value(c.p), p_value(c.p_holm),
-                         number(c.seeds_needed)])  # fmt: skip
+                         seeds_text(c.seeds_needed)])  # fmt: skip
         header = ["Task", "Seeds", "Medians", "95 % (seeds, examples)", "In dev examples", "Means", "95 % (seeds)", "p",
                   "p Holm", "Seeds needed"]  # fmt: skip
         sentences = "".join(f"- {markdown(c.verdict)}\n" for c in pair.tasks)

@@ -26,10 +26,15 @@ def _key(text: str) -> str:
 def baseline_of(row: Row, rows: Sequence[Row], given: Row | None = None) -> Row | None:
     """What a row is compared with: the baseline that was asked for, else LaProp for LaMAdam and Adam for any other,
     else the first row. `None` for the baseline itself."""
-    plain = {r.name: r for r in rows}
-    usual = plain.get(BASELINES.get(row.optim, USUAL_BASELINE)) or plain.get(USUAL_BASELINE) or rows[0]
+    usual = _plain(BASELINES.get(row.optim, USUAL_BASELINE), rows) or _plain(USUAL_BASELINE, rows) or rows[0]
     base = given or usual
     return None if base == row else base
+
+
+def _plain(optim: str, rows: Sequence[Row]) -> Row | None:
+    """The row that bears an optimizer's name, else the first one of it that is matched to none."""
+    of_it = [row for row in rows if row.optim == optim and not row.matched]
+    return next((row for row in rows if row.name == optim), None) or next(iter(of_it), None)
 
 
 def default_pairs(rows: Sequence[Row], baseline: Row | None = None) -> list[tuple[Row, Row]]:
@@ -56,7 +61,10 @@ def parse_pairs(texts: Sequence[str], rows: Sequence[Row], baseline: str | None 
         raise UsageError(f"--baseline {baseline}: {unknown_row(baseline, rows)}")
     pairs = default_pairs(rows, base)
     pairs += [_parse(text, rows) for text in texts]
-    return list(dict.fromkeys(pairs))
+    unique: dict[frozenset[Row], tuple[Row, Row]] = {}
+    for pair in pairs:
+        unique.setdefault(frozenset(pair), pair)  # B:A asks nothing that A:B does not answer
+    return list(unique.values())
 
 
 def _parse(text: str, rows: Sequence[Row]) -> tuple[Row, Row]:

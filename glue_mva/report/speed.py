@@ -32,11 +32,13 @@ class Reach:
 
 
 def reaches(made: Study, baseline: Row | None = None) -> list[Reach]:
-    """One per task and row; the baseline's own is among them. Tasks on which either has no value are left out."""
+    """One per task and row with its baseline, and one of each baseline with itself. Tasks on which either has no value
+    are left out."""
+    with_baseline = [(row, baseline_of(row, made.rows, baseline) or row) for row in made.rows]
+    bases = dict.fromkeys(base for _, base in with_baseline)
     found = []
     for task in made.tasks:
-        for row in made.rows:
-            base = baseline_of(row, made.rows, baseline) or row
+        for row, base in dict.fromkeys([*((base, base) for base in bases), *with_baseline]):
             if any(missing_reason(made, task, r.name) for r in (row, base)):
                 continue
             target, curve = median_curve(made, task, base), median_curve(made, task, row)
@@ -75,7 +77,7 @@ def speed_table(found: Sequence[Reach]) -> pd.DataFrame:
 def speed_markdown(found: Sequence[Reach], made: Study) -> str:
     """A table per baseline: its own line first, then the rows that are compared with it."""
     labels = {row.name: row.label for row in made.rows}
-    known = {(reach.task, reach.row): reach for reach in found}
+    known = {(reach.task, reach.row, reach.baseline): reach for reach in found}
     parts = []
     for base in dict.fromkeys(reach.baseline for reach in found):
         followers = [row for row in made.rows if any(r.row == row.name != base == r.baseline for r in found)]
@@ -84,7 +86,8 @@ def speed_markdown(found: Sequence[Reach], made: Study) -> str:
             continue
         tasks = [t for t in made.tasks if any(r.task == t and r.baseline == base for r in found)]
         goals = {r.task: r.target for r in found if r.baseline == base}
-        body = [[row.label, *(_reach(known.get((task, row.name))) for task in tasks)] for row in [own, *followers]]
+        body = [[row.label, *(_reach(known.get((task, row.name, base))) for task in tasks)]
+                for row in [own, *followers]]  # fmt: skip
         header = [f"To reach {labels[base]}'s best", *(f"{TASKS[t].title} {score(goals[t])}" for t in tasks)]
         parts.append(markdown_table(header, body))
     return "\n".join(parts)

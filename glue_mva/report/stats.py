@@ -16,6 +16,8 @@ POWER = 0.8
 """Chance to show the difference that `seeds_needed` asks for."""
 RESAMPLES = 5_000
 """Resamples of every bootstrap."""
+MOST_SEEDS = 200_000
+"""Where a number of seeds would be larger, it is infinite."""
 EXACT_LIMIT = 200_000
 """Permutation tests with at most this many arrangements go through all of them."""
 
@@ -65,6 +67,12 @@ def smallest_p(n_a: int, n_b: int, *, paired: bool, tasks: int = 1) -> float:
     return min(1.0, 2 / arrangements(n_a, n_b, paired=paired) ** tasks)
 
 
+def fewest_seeds(tasks: int, *, paired: bool, tests: int = 1) -> int:
+    """Seeds per optimizer and task with which the permutation test over so many tasks can show a difference at all, as
+    one of so many tests."""
+    return next(n for n in range(2, 100) if smallest_p(n, n, paired=paired, tasks=tasks) * tests <= ALPHA)
+
+
 def _mean_difference(a: NDArray[np.float64], b: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
     return np.mean(a, axis=axis) - np.mean(b, axis=axis)
 
@@ -107,16 +115,17 @@ def sign_test_p(higher: int, lower: int) -> float:
     return float(sps.binomtest(higher, higher + lower).pvalue) if higher + lower else math.nan
 
 
-def seeds_needed(difference: float, deviation: float, *, paired: bool) -> float:
-    """Seeds per optimizer with which a t test shows a difference of means with power `POWER` at level `ALPHA`.
+def seeds_needed(difference: float, deviation: float, *, paired: bool, tests: int = 1) -> float:
+    """Seeds per optimizer with which a t test shows a difference of means with power `POWER`.
 
     Args:
         difference: true difference of means to be shown.
         deviation: standard deviation of one score, or of the differences where paired.
+        tests: how many are made; each is at level `ALPHA` / tests, the strictest that Holm's adjustment asks for.
 
     Returns:
-        At least as many as the permutation test needs to reach `ALPHA` at all; infinite for no difference, NaN for an
-        unknown deviation.
+        At least as many as the permutation test needs to reach that level at all; infinite for no difference and beyond
+        `MOST_SEEDS`, NaN for an unknown deviation.
     """
     from statsmodels.stats.power import TTestIndPower, TTestPower
 
@@ -124,30 +133,31 @@ def seeds_needed(difference: float, deviation: float, *, paired: bool) -> float:
         return math.nan
     if difference == 0:
         return math.inf
-    floor = next(n for n in range(2, 100) if smallest_p(n, n, paired=paired) <= ALPHA)
+    floor, level = fewest_seeds(1, paired=paired, tests=tests), ALPHA / tests
     effect = abs(difference) / deviation if deviation > 0 else math.inf
 
     def power(n: int) -> float:
         if paired:
-            return float(TTestPower().power(effect, n, ALPHA))
-        return float(TTestIndPower().power(effect, n, ALPHA))
+            return float(TTestPower().power(effect, n, level))
+        return float(TTestIndPower().power(effect, n, level))
 
     if effect > 10:  # beyond what statsmodels computes
         return floor
     if effect < 0.01:  # more than 100,000 seeds: the normal approximation is exact enough
-        quantiles = sps.norm.ppf(1 - ALPHA / 2) + sps.norm.ppf(POWER)
-        return math.ceil((1 if paired else 2) * (quantiles / effect) ** 2)
+        quantiles = sps.norm.ppf(1 - level / 2) + sps.norm.ppf(POWER)
+        n = math.ceil((1 if paired else 2) * (quantiles / effect) ** 2)
+        return n if n <= MOST_SEEDS else math.inf
     return smallest_n(power, floor, POWER)
 
 
-def smallest_n(power: Callable[[int], float], floor: int, wanted: float, limit: int = 200_000) -> float:
-    """The smallest n from `floor` on with power(n) >= wanted, where power rises with n; infinite beyond `limit`."""
+def smallest_n(power: Callable[[int], float], floor: int, wanted: float) -> float:
+    """The smallest n from `floor` on with power(n) >= wanted, where power rises with n; infinite past `MOST_SEEDS`."""
     if power(floor) >= wanted:
         return floor
     low, high = floor, 2 * floor
     while power(high) < wanted:
         low, high = high, 2 * high
-        if low > limit:
+        if low > MOST_SEEDS:
             return math.inf
     while high - low > 1:
         middle = (low + high) // 2

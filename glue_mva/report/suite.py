@@ -116,7 +116,7 @@ def difference(a: Suite, b: Suite, paired: Sequence[bool]) -> Difference:
     """
     gaps, parts = [], []  # parts: (variance, degrees of freedom) of independent terms of the sum of gaps
     for x, y, same in zip(a, b, paired, strict=True):
-        gaps.append(x.mean() - y.mean())
+        gaps.append(round(x.mean() - y.mean(), 8))
         parts += [_spread(x - y)] if same else [_spread(x), _spread(y)]
     variances, freedoms = np.array(parts).T
     total = variances.sum()
@@ -154,27 +154,23 @@ def permutation_p(a: Suite, b: Suite, paired: Sequence[bool]) -> float:
     return float((1 + (np.abs(drawn) >= abs(seen) - 1e-9).sum()) / (1 + ARRANGEMENTS))
 
 
-def fewest_seeds(tasks: int, *, paired: bool) -> int:
-    """Seeds per optimizer and task with which the permutation test over so many tasks can show a difference at all."""
-    return next(n for n in range(2, 100) if stats.smallest_p(n, n, paired=paired, tasks=tasks) <= ALPHA)
-
-
-def seeds_to_decide(found: Difference, margin: float, fewest: int = 2) -> float:
+def seeds_to_decide(found: Difference, margin: float, fewest: int = 2, tests: int = 1) -> float:
     """Seeds per optimizer and task with which the pair would probably (power 80 %) be told apart, or be seen to lie
     within the margin, if the true difference and spread are those that were found. Infinite beyond 200,000; NaN where
     the spread is not known.
 
     Args:
-        fewest: `fewest_seeds`, below which nothing is told apart.
+        fewest: `stats.fewest_seeds`, below which nothing is told apart.
+        tests: how many pairs are tested; a difference is shown at level `ALPHA` / tests, the strictest of Holm's.
     """
     if not found.error > 0:
         return math.nan
 
     def power(n: int) -> float:
         seen = found.with_seeds(n)
-        limit = float(sps.t.ppf(1 - ALPHA / 2, seen.freedom))
+        limit, strict = (float(sps.t.ppf(1 - ALPHA / k / 2, seen.freedom)) for k in (1, tests))
         shift = seen.value / seen.error
-        shown = sps.nct.sf(limit, seen.freedom, abs(shift)) if n >= fewest else 0.0
+        shown = sps.nct.sf(strict, seen.freedom, abs(shift)) if n >= fewest else 0.0
         room = margin / seen.error - limit
         within = sps.t.cdf(room - shift, seen.freedom) - sps.t.cdf(-room - shift, seen.freedom)
         return float(max(shown, within))

@@ -9,9 +9,10 @@ import numpy as np
 
 from glue_mva import paper
 from glue_mva.report import suite
-from glue_mva.report.aggregate import Row, Study, missing_reason
+from glue_mva.report.aggregate import Row, Study, fates, missing_reason
 from glue_mva.report.mixtures import mixtures
 from glue_mva.report.stats import standard_error
+from glue_mva.sweep.protocol import cells
 from glue_mva.tasks import TASKS
 from glue_mva.text import Strong, count, error, latex, markdown, markdown_table, score, signed
 
@@ -84,6 +85,8 @@ def table3(made: Study, *, with_paper: bool = False) -> Table3:
             if entry.reason is not None:
                 notes.append(f"{TASKS[task].title}, {row.label}: {entry.reason}")
             final = made.final(task, row.name)
+            if entry.reason is None and (lost := fates(final)):
+                notes.append(f"{TASKS[task].title}, {row.label}: {lost} of {len(final)} runs, not in the median")
             warnings = final["warnings"].value_counts()
             for warning, runs in warnings.items():
                 notes.append(f"{TASKS[task].title}, {row.label}: {runs} of {len(final)} runs: {warning}")
@@ -152,6 +155,8 @@ def is_papers_setting(made: Study) -> bool:
 def caption(made: Study, table: Table3) -> str:
     """What the table shows, on which model and data, how its hyperparameters were chosen."""
     text = f"Median (standard error) of dev set scores over {_seeds(made, table)}."
+    if any(entry.best for entry in table.entries.values()):
+        text += " Bold: the highest median of a column."
     if AVERAGE in table.columns:
         text += " Average: mean of the medians (bootstrap standard error, seeds drawn within tasks)."
     if any(entry.constant for entry in table.entries.values()):
@@ -165,13 +170,16 @@ def caption(made: Study, table: Table3) -> str:
         text += f" Partial data: {partial}."
     text += "".join(f" {line}." for line in _starts(made))
     if made.sweep is not None:
+        several = any(len(cell.grid) > 1 for cell in cells(made.sweep).values())
         protocol = {
             "paper": "Hyperparameters were selected on the same dev set, with other seeds.",
             "heldout": "Hyperparameters were selected on held-out training rows; only the final seeds saw the dev set.",
             "grid": "Hyperparameters were selected on the same dev set and with the same seeds.",
             "fixed": "Hyperparameters are the paper's best; nothing was searched.",
         }[made.sweep.protocol]
-        text += f" {protocol}"
+        text += f" {protocol}" if several or made.sweep.protocol == "fixed" else " No hyperparameter was searched."
+    elif made.chosen_on_final:
+        text += " Hyperparameters were selected by the very scores that are shown."
     return text + " The best epoch was selected on the dev set too, as in the paper."
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from glue_mva.report import MARGIN as MARGIN
-from glue_mva.report import stats, suite
+from glue_mva.report import stats
 from glue_mva.report.aggregate import Row
 from glue_mva.tasks import TASKS
 from glue_mva.text import count, interval, number, p_equals, p_value, signed
@@ -55,7 +55,7 @@ def sentence(pair: "Pair", margin: float, tests: int) -> str:
     """The verdict with its reasons.
 
     Args:
-        tests: pairs that were tested.
+        tests: pairs that were compared.
     """
     done = pair.compared
     missing = len(pair.tasks) - len(done)
@@ -65,7 +65,7 @@ def sentence(pair: "Pair", margin: float, tests: int) -> str:
     text = f"{lead(pair)}: {signed(pair.difference.value)} points {over}"
     adjusted = f" after Holm over {tests} pairs" if tests > 1 else ""
     if math.isnan(pair.difference.error):
-        fewest = suite.fewest_seeds(len(done), paired=all(c.paired for c in done))
+        fewest = stats.fewest_seeds(len(done), paired=pair.paired, tests=tests)
         text += f", and with one seed there is nothing to test; {fewest} seeds each are the fewest that could show it"
     elif pair.difference.error == 0:
         text += f" on every seed, so its spread is not known ({p_equals(pair.p_holm)}{adjusted})"
@@ -73,15 +73,19 @@ def sentence(pair: "Pair", margin: float, tests: int) -> str:
         low, high = pair.difference.interval
         text += f" (95 % interval {interval(low, high)}; {p_equals(pair.p_holm)}{adjusted})"
         text += _reason(pair, margin, low, high)
+    if lost := [f"{TASKS[c.task].title}, {c.left_out}" for c in done if c.left_out]:
+        text += f"; not counted: {'; '.join(lost)}"
     if missing:
         text += f"; {missing} of {len(pair.tasks)} tasks were not compared"
     return text + "."
 
 
 def _reason(pair: "Pair", margin: float, low: float, high: float) -> str:
+    apart = [TASKS[c.task].title for c in pair.compared if c.p_holm <= stats.ALPHA] if len(pair.compared) > 1 else []
+    single = f"; a difference is shown on {', '.join(apart)} alone" if apart else ""
     if pair.verdict == "practically equal":
         shown = " though it leaves out 0" if not low <= 0 <= high else ""
-        return f"; the whole interval lies within {margin:g} points{',' if shown else ''}{shown}"
+        return f"; the whole interval lies within {margin:g} points{',' if shown else ''}{shown}{single}"
     if pair.verdict in ("better", "worse"):
         if math.isnan(pair.examples_low):
             return ""
@@ -90,11 +94,9 @@ def _reason(pair: "Pair", margin: float, low: float, high: float) -> str:
             return f"; on other dev examples it could be none, or the other way ({also})"
         return f"; other dev examples would hardly change that ({also})"
     if math.isinf(pair.seeds_to_decide) or math.isnan(pair.seeds_to_decide):
-        return "; no number of seeds in reach would decide it"
+        return f"; no number of seeds in reach would decide it{single}"
     have = min(min(c.n_a, c.n_b) for c in pair.compared)
-    if pair.seeds_to_decide <= have:
-        return "; as many seeds again would probably decide it"
-    return f"; about {count(pair.seeds_to_decide)} seeds each would probably decide it"
+    return f"; about {count(max(pair.seeds_to_decide, have + 1))} seeds each would probably decide it{single}"
 
 
 def of_task(c: "Comparison", a: Row, b: Row, tests: int) -> str:
@@ -119,6 +121,7 @@ def of_task(c: "Comparison", a: Row, b: Row, tests: int) -> str:
     if math.isnan(c.p):
         return f"{title}: {what}; with one seed there is nothing to test."
     seeds = f"{c.n_a} shared seeds" if c.paired else f"{c.n_a} and {c.n_b} seeds"
+    seeds += f" ({c.left_out} not counted)" if c.left_out else ""
     adjusted = f", {p_value(c.p_holm)} after Holm over {tests} tasks" if tests > 1 else ""
     tested = f"{p_equals(c.p)}{adjusted}"
     if c.p_holm <= stats.ALPHA:

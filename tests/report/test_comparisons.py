@@ -9,6 +9,7 @@ from glue_mva.report.aggregate import Row, Study, study
 from glue_mva.report.comparisons import Comparison, Pair, comparison_table, verdict_table
 from glue_mva.report.comparisons import compare as compare_all
 from glue_mva.report.load import load_runs
+from glue_mva.report.tables import table3
 from glue_mva.report.verdicts import judge, of_task
 from tests.report.factory import make_record, write_predicted_run, write_run
 
@@ -102,6 +103,54 @@ def test_verdict_when_seeds_cannot_show_anything(tmp_path: Path) -> None:
     )
     # The t interval leaves out 0, but four pairs of one task cannot show a difference: the verdict does not either.
     assert (pair.verdict, pair.p, pair.seeds_to_decide) == ("not decided", pytest.approx(0.125), 6)
+
+
+def test_what_seeds_would_decide_counts_all_pairs(tmp_path: Path) -> None:
+    """Six shared seeds reach p = 2/64, which survives no adjustment over three pairs; seven do."""
+    for optim, more in (("adam", 0.0), ("laprop", 5.0), ("madam", 9.0), ("lamadam", 13.0)):
+        for seed in range(1, 7):
+            write_run(tmp_path, make_record("sst2", optim, score=70 + more + seed * (1 + more / 100), seed=seed))
+    made = study(load_runs([tmp_path]), None)
+    rows = {row.name: row for row in made.rows}
+    found = compare_all(made, [(rows["laprop"], rows["adam"]), (rows["madam"], ADAM), (rows["lamadam"], ADAM)])
+    assert [pair.p for pair in found] == pytest.approx([2 / 64] * 3)
+    assert {pair.verdict for pair in found} == {"not decided"} and {pair.seeds_to_decide for pair in found} == {7}
+    assert all("about 7 seeds each would probably decide it" in pair.sentence for pair in found)
+
+
+def test_one_seed_says_how_many_could_show_something(tmp_path: Path) -> None:
+    pair = compare(make_study(tmp_path, [95.0], [94.0]), (MADAM, ADAM))
+    assert "6 seeds each are the fewest that could show it" in pair.sentence
+
+
+def test_seeds_that_diverged_are_told_wherever_the_others_are_compared(tmp_path: Path) -> None:
+    make_study(tmp_path, [95.0, 95.2, 95.4, 95.8], [94.5, 94.9, 94.7, 95.1])
+    write_run(tmp_path, make_record("sst2", "madam", status="diverged", seed=5))
+    made = study(load_runs([tmp_path]), None, seeds=4)
+    pair = compare(made, (MADAM, ADAM))
+    assert pair.tasks[0].left_out == "1 diverged of MAdam"
+    assert "over 4 shared seeds (1 diverged of MAdam not counted)" in pair.tasks[0].verdict
+    assert pair.sentence.endswith("; not counted: SST-2, 1 diverged of MAdam.")
+    assert "SST-2, MAdam: 1 diverged of 5 runs, not in the median" in table3(made).notes
+
+
+def test_equal_on_average_names_the_tasks_that_differ(tmp_path: Path) -> None:
+    for task, gap in (("rte", 6.0), ("cola", -5.9)):
+        for seed in range(1, 10):
+            write_run(tmp_path, make_record(task, "madam", score=60 + gap + (seed % 3) / 50, seed=seed))
+            write_run(tmp_path, make_record(task, "adam", score=60.0 + (seed % 2) / 50, seed=seed))
+    pair = compare(study(load_runs([tmp_path]), None), (MADAM, ADAM))
+    assert pair.verdict == "practically equal"
+    assert "; a difference is shown on RTE, CoLA alone" in pair.sentence
+
+
+def test_equal_scores_stay_equal_whatever_their_last_digits(tmp_path: Path) -> None:
+    """Medians of (k-1, k-1, k+1, k+1) and (k, k, k, k) of 277 examples, which differ by rounding alone."""
+    for k in range(100, 110):
+        folder = tmp_path / str(k)
+        scores = [[round(100 * n / 277, 10) for n in each] for each in ((k - 1, k - 1, k + 1, k + 1), (k, k, k, k))]
+        (c,) = compare(make_study(folder, *scores), (MADAM, ADAM)).tasks
+        assert c.difference_of_medians == 0 == c.difference_of_means and c.seeds_needed == math.inf
 
 
 def shown(low: float, high: float) -> Comparison:

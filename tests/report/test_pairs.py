@@ -64,6 +64,15 @@ def test_pairs_that_are_asked_for_come_after_the_others_and_may_hold_colons() ->
         ("Lion (mine)", "torch.optim:SGD (momentum=0.9)"), ("torch.optim:SGD (momentum=0.9)", "lamadam")]  # fmt: skip
 
 
+def test_a_pair_the_other_way_round_is_no_second_question() -> None:
+    assert names(parse_pairs(["adam:madam", "laprop:madam", "madam:laprop"], ROWS))[7:] == [("laprop", "madam")]
+
+
+def test_a_baseline_under_another_name_is_the_row_of_that_optimizer() -> None:
+    rows = [Row("AdamW tuned", "adam"), Row("adam at eta", "adam", "madam"), Row("madam", "madam")]
+    assert names(default_pairs(rows)) == [("madam", "adam at eta"), ("madam", "AdamW tuned")]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("adam:lapropp", "no row 'lapropp'; did you mean 'laprop'"), ("adam", "write it as A:B"),

@@ -82,8 +82,15 @@ def test_seeds_needed_at_the_ends() -> None:
     # Fewer cannot reach 5 % in the permutation test, however large the difference: 2/2^5 > .05 >= 2/2^6.
     assert stats.seeds_needed(50.0, 0.0, paired=True) == 6
     assert stats.seeds_needed(50.0, 0.0, paired=False) == 4
-    # Normal approximation for tiny effects: 2 * ((1.959964 + 0.841621) / 0.001)^2.
-    assert stats.seeds_needed(0.001, 1.0, paired=False) == pytest.approx(15_697_760, rel=1e-4)
+    # Normal approximation for tiny effects: 2 * ((1.959964 + 0.841621) / 0.0099)^2.
+    assert stats.seeds_needed(0.0099, 1.0, paired=False) == pytest.approx(160_166, rel=1e-4)
+    assert stats.seeds_needed(0.001, 1.0, paired=False) == math.inf
+
+
+def test_seeds_needed_as_one_of_several_tests() -> None:
+    # 2/2^n x 3 <= .05 from n = 7 on; z approximation at .05/3: ((2.393980 + 0.841621) / 0.5)^2 = 41.9, t a little more
+    assert stats.seeds_needed(50.0, 0.0, paired=True, tests=3) == stats.fewest_seeds(1, paired=True, tests=3) == 7
+    assert 42 <= stats.seeds_needed(0.5, 1.0, paired=True, tests=3) <= 46
 
 
 def test_pooled_deviation() -> None:

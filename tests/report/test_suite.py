@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats as sps
 
-from glue_mva.report import suite
+from glue_mva.report import stats, suite
 
 # Scores (seeds, tasks) and what rliable 1.2.0 gives for them: `get_interval_estimates` with `aggregate_iqm`,
 # `aggregate_mean` (50,000 resamples) and `probability_of_improvement` (20,000). rliable pins libraries that do not go
@@ -129,8 +129,8 @@ def test_permutation_test_over_tasks_by_enumeration(paired: bool) -> None:
 
 
 def test_fewest_seeds_of_the_permutation_test() -> None:
-    assert [suite.fewest_seeds(t, paired=True) for t in (1, 2, 3, 8)] == [6, 3, 2, 2]  # 2^(n tasks) >= 40
-    assert [suite.fewest_seeds(t, paired=False) for t in (1, 2)] == [4, 3]
+    assert [stats.fewest_seeds(t, paired=True) for t in (1, 2, 3, 8)] == [6, 3, 2, 2]  # 2^(n tasks) >= 40
+    assert [stats.fewest_seeds(t, paired=False) for t in (1, 2)] == [4, 3]
 
 
 def simulated_power(value: float, error: float, n: int, margin: float) -> tuple[float, float]:
@@ -155,6 +155,8 @@ def test_seeds_to_decide_at_the_ends() -> None:
     assert suite.seeds_to_decide(suite.Difference(0.5, 0.4, 3, 4), margin=0.5) < math.inf  # by the difference
     assert suite.seeds_to_decide(suite.Difference(5.0, 0.1, 3, 4), margin=0.5) == 2
     assert suite.seeds_to_decide(suite.Difference(5.0, 0.1, 3, 4), margin=0.5, fewest=6) == 6
+    one, three = (suite.seeds_to_decide(suite.Difference(1.5, 0.8, 3, 4), margin=0.5, tests=n) for n in (1, 3))
+    assert one < three < math.inf  # a stricter level takes more
     assert suite.seeds_to_decide(suite.Difference(0.0, 0.4, 3, 4), margin=0.0) == math.inf
     assert math.isnan(suite.seeds_to_decide(suite.Difference(0.3, 0.0, math.nan, 4), margin=0.5))
 

@@ -10,6 +10,7 @@ from glue_mva.record import CONSTANT
 from glue_mva.report import tables
 from glue_mva.report.aggregate import Study, run_table, study
 from glue_mva.report.load import load_runs
+from glue_mva.sweep.config import SweepConfig
 from glue_mva.tasks import TASKS
 from tests.report.factory import four_scores, make_record, write_run
 
@@ -144,6 +145,17 @@ def test_caption_says_another_model_and_partial_data(tmp_path: Path) -> None:
     caption = tables.table3(read(tmp_path)).caption
     assert "build/small (125 million parameters), not the paper's RoBERTa-base" in caption
     assert "RTE (100 of 2,490 training rows, 50 of 277 dev rows)" in caption
+
+
+def test_caption_says_how_hyperparameters_were_chosen(tmp_path: Path) -> None:
+    for lr in (1e-5, 2e-5):
+        write_run(tmp_path, make_record("rte", "adam", score=70.0, lr=lr, seed=1))
+    assert "selected by the very scores that are shown" in tables.table3(read(tmp_path)).caption
+    point = SweepConfig(output="runs", tasks=["rte"], optimizers=["adam"], lr=1e-5, weight_decay=0.1, final_seeds=1)
+    searched = point.replace(lr=[1e-5, 2e-5], protocol="grid")
+    for sweep, said in ((point, "No hyperparameter was searched"), (searched, "and with the same seeds")):
+        write_run(tmp_path, make_record("rte", "adam", score=70.0, lr=1e-5, weight_decay=0.1, seed=1))
+        assert said in tables.table3(study(load_runs([tmp_path]), sweep)).caption
 
 
 def test_caption_of_the_papers_model_and_data_names_neither(papers_runs: Path) -> None:

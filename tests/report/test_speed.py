@@ -1,0 +1,25 @@
+"""Updates and seconds to the baseline's best score."""
+
+from pathlib import Path
+
+from glue_mva.report.aggregate import study
+from glue_mva.report.load import load_runs
+from glue_mva.report.speed import reaches, speed_markdown
+from tests.report.factory import make_record, write_run
+
+
+def test_a_baseline_that_has_one_itself_is_measured_by_its_own_score_too(tmp_path: Path) -> None:
+    """LaProp is compared with Adam, LaMAdam with LaProp: the last table begins with LaProp's way to its own best."""
+    best = {"adam": 80.0, "laprop": 81.0, "lamadam": 82.0}
+    for optim, score in best.items():
+        write_run(tmp_path, make_record("rte", optim, score=score, seed=1))
+    made = study(load_runs([tmp_path]), None)
+    found = {(reach.row, reach.baseline): reach for reach in reaches(made)}
+    assert list(found) == [("adam", "adam"), ("laprop", "laprop"), ("laprop", "adam"), ("lamadam", "laprop")]
+    assert {pair: reach.target for pair, reach in found.items()} == {
+        pair: max(made.runs.curves[run]["dev_score"].max() for run in made.final("rte", pair[1])["run_id"])
+        for pair in found
+    }
+    _, of_laprop = speed_markdown(list(found.values()), made).split("To reach LaProp's best")
+    (own,) = (line for line in of_laprop.splitlines() if line.startswith("| LaProp"))
+    assert f"{found['laprop', 'laprop'].updates:.0f} (" in own

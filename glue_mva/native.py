@@ -90,17 +90,22 @@ def _compile(source: Path, defines: Sequence[str], path: Path) -> None:
 
 @functools.cache
 def openmp_parallel() -> int | None:
-    """Address of `GOMP_parallel` in the OpenMP runtime that this process has loaded, torch's: a library that calls it
-    works on torch's threads, where one compiled with -fopenmp would bring a second runtime. None where there is none.
+    """Address of `GOMP_parallel` in torch's OpenMP runtime: a library that calls it works on torch's threads, where one
+    compiled with -fopenmp would bring a second runtime. None where there is none, or no /proc to find it by.
+
+    Other packages bring runtimes of their own (scikit-learn does), so torch's library is asked first, which answers for
+    the one that it is linked to; then whatever runtime is loaded, for a torch that is linked in another way.
     """
     try:
         paths = {line.split(maxsplit=5)[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
     except OSError:
         return None
-    for path in sorted(path for path in paths if Path(path).name.startswith(("libgomp", "libiomp5", "libomp"))):
+    for path in sorted(path for path in paths if Path(path).name == "libtorch_cpu.so") + sorted(
+        path for path in paths if Path(path).name.startswith(("libgomp", "libiomp5", "libomp"))
+    ):
         try:
-            runtime = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
-            return ctypes.cast(runtime.GOMP_parallel, ctypes.c_void_p).value
+            library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+            return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value
         except (OSError, AttributeError):
             continue
     return None

@@ -124,8 +124,9 @@ def relative(got: "torch.Tensor", expected: "torch.Tensor", least: float = 0.0) 
     Args:
         least: the divisor is at least this.
     """
-    scale = max(expected.double().abs().max().item(), least)
-    difference = (got.double() - expected.double()).abs().max().item()
+    got, expected = got.cpu().double(), expected.cpu().double()  # not all devices have float64
+    scale = max(expected.abs().max().item(), least)
+    difference = (got - expected).abs().max().item()
     if difference == 0.0:
         return 0.0
     value = difference / scale if scale > 0.0 else math.inf

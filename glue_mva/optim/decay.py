@@ -85,7 +85,7 @@ def rule_of(make: Callable[[list[dict[str, Any]]], Optimizer], like: Sequence[Te
                 for p, grad in zip(params, step, strict=True):
                     p.grad = grad + _DECAY * p.detach() if mode == "gradient" else grad.clone()
                 optimizer.step()
-            return torch.cat([p.detach().double().flatten() for p in params])
+            return torch.cat([p.detach().cpu().double().flatten() for p in params])
 
         found, decoupled, none, coupled = (walk(mode) for mode in ("class", "trainer", "none", "gradient"))
     allowed = _TOLERANCE * (decoupled - none).abs().max()

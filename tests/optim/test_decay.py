@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from glue_mva.checks import relative
 from glue_mva.optim.decay import DecoupledDecay, rule_of
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.training.groups import OptimizerMaker
@@ -44,6 +45,25 @@ def test_what_a_class_does_is_seen(cls, arguments, expected):
     before = torch.random.get_rng_state()
     assert rule_of(lambda groups: cls(groups, **arguments), LIKE) == expected
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_device_without_float64_will_do(monkeypatch):
+    """Apple's GPUs refuse it; here, whatever was not brought to the CPU before does."""
+    cpu, double, brought = Tensor.cpu, Tensor.double, []
+
+    def bring(x: Tensor) -> Tensor:
+        brought.append(cpu(x))
+        return brought[-1]
+
+    def refuse(x: Tensor) -> Tensor:
+        if not any(x is other for other in brought):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return double(x)
+
+    monkeypatch.setattr(Tensor, "cpu", bring)
+    monkeypatch.setattr(Tensor, "double", refuse)
+    assert rule_of(torch.optim.AdamW, LIKE) == "class"
+    assert relative(torch.ones(2), torch.full((2,), 2.0)) == 0.5
 
 
 @pytest.mark.parametrize("cls", [torch.optim.SGD, SubclassThatCallsItsParent, torch.optim.Adam])

@@ -21,7 +21,7 @@ from train import BATCH
 from transformers import TrainerCallback
 
 from glue_mva import RunConfig, run
-from glue_mva.machine import cpu_name
+from glue_mva.machine import cpu_name, shorten_waits
 from glue_mva.training.arguments import BETWEEN_POINTS, CURVES_POINTS
 from glue_mva.training.contexts import keep_freed_memory
 
@@ -42,8 +42,7 @@ class Times(TrainerCallback):
 
 
 def main() -> None:
-    if "GOMP_SPINCOUNT" not in os.environ:  # `glue-mva run` sets it, before torch is loaded
-        os.environ["GOMP_SPINCOUNT"] = "2000"
+    if shorten_waits(os.environ):  # as `glue-mva run` does, before torch is loaded
         sys.exit(subprocess.call([sys.executable, *sys.argv]))
     parser = make_parser(__doc__)
     parser.add_argument("--tasks", default="rte,cola,sst2")

@@ -28,7 +28,7 @@ from typing import Any
 
 from common import add_out, make_parser, show
 
-from glue_mva.machine import cpu_name
+from glue_mva.machine import cpu_name, shorten_waits
 
 WARM_UP = 5
 """Updates of a contender before its first round; of the slowest one less."""
@@ -219,7 +219,7 @@ def start(
     order |= {"steps": steps, "pause": pause, "config": options.config.get(name, {})}
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     if name not in PEERS:
-        environment.setdefault("GOMP_SPINCOUNT", "2000")
+        shorten_waits(environment)
     command = [sys.executable, options.script, "--worker", json.dumps(order)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment)

@@ -16,7 +16,7 @@ from glue_mva.config.recipes import RECIPES
 from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
-from glue_mva.machine import process_place
+from glue_mva.machine import process_place, shorten_waits
 from glue_mva.optim.registry import OPTIMIZERS, get_optimizer
 from glue_mva.tasks import DEMO_TASK, GLUE, TASKS, get_task
 
@@ -69,8 +69,7 @@ def _known_fields(values: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def _execute(config: ResolvedConfig) -> None:
-    if "OMP_WAIT_POLICY" not in os.environ:  # threads that spin for long make two runs on one machine crawl
-        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    shorten_waits(os.environ)
     from rich.console import Console
 
     console = Console(soft_wrap=True)

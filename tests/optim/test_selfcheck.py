@@ -126,6 +126,49 @@ def test_a_wrong_triton_kernel_is_not_taken(monkeypatch, caplog):
     assert "optimizer: Triton kernel (MAdam" in warning and "taking the foreach implementation instead" in warning
 
 
+@pytest.mark.parametrize(
+    ("dtype", "ulps", "state", "taken"),
+    [
+        (torch.bfloat16, 1, 0.0, True),
+        (torch.float16, 1, 0.0, True),
+        (torch.bfloat16, 3, 0.0, False),
+        (torch.float16, 3, 0.0, False),
+        (torch.float32, 30, 0.0, True),
+        (torch.float32, 3000, 0.0, False),
+        (torch.bfloat16, 0, 1e-4, False),  # float32 whatever the parameters are
+    ],
+)
+def test_parameters_on_a_gpu_may_be_rounded_the_other_way(dtype, ulps, state, taken, monkeypatch):
+    """The plain path, and beside it the same with the largest parameter off by some units in its last place."""
+    walk, walked = selfcheck._walk, []
+
+    def nudged(*args):
+        params, states = walked[0] if walked else walk(selfcheck._forced(MAdam, "for-loop"), *args[1:])
+        walked.append((params, states))
+        values = params[0].detach().clone()
+        largest = values.view(-1)[values.abs().argmax()]
+        largest += (len(walked) - 1) * ulps * torch.finfo(dtype).eps * 2.0 ** (torch.frexp(largest.float())[1] - 1)
+        return [values, *params[1:]], [x * (1 + (len(walked) - 1) * state) for x in states]
+
+    monkeypatch.setattr(selfcheck, "_walk", nudged)
+    assert selfcheck.sound("cuda", MAdam, False, [torch.zeros(3, dtype=dtype)]) == taken
+    assert len(walked) == 2
+
+
+def test_the_triton_kernel_contracts_nothing(monkeypatch):
+    launched = []
+
+    class Kernel:
+        def __getitem__(self, grid):
+            return lambda *args, **options: launched.append(options)
+
+    monkeypatch.setattr(cuda, "_step", Kernel())
+    monkeypatch.setattr(dispatch, "choose", lambda group, params: "cuda")
+    monkeypatch.setattr(selfcheck, "sound", lambda *_: True)
+    step(fused=True, n=1)
+    assert [options["enable_fp_fusion"] for options in launched] == [False]
+
+
 class Halved(MAdam):
     """Somebody's variant, which the kernels do not know."""
 

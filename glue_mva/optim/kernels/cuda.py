@@ -1,7 +1,8 @@
 """The fused implementation on CUDA: one Triton launch for all tensors of a parameter group that are alike.
 
 A table of addresses on the device tells each block which tensor it works on. Step counts stay on the device, so nothing
-waits for the GPU. Parameters of 16 bits are read and written as they are; state and arithmetic are float32.
+waits for the GPU. Parameters of 16 bits are read and written as they are; state and arithmetic are float32, and every
+operation is rounded on its own.
 Tested with Triton's interpreter; never run on a GPU.
 """
 
@@ -209,7 +210,7 @@ def _launch(
             param_dtype=_DTYPES[x.param.dtype], grad_dtype=_DTYPES[x.grad.dtype], aligned=table.aligned,
             has_found_inf=found_inf is not None, has_scale=grad_scale is not None, maxva=x.mean is not None,
             weighted=x.weight_sum is not None, amsgrad=x.max_second is not None, normalise_first=c.normalise_first,
-            nan=_NAN, size=BLOCK, num_warps=8,
+            nan=_NAN, size=BLOCK, num_warps=8, enable_fp_fusion=False,
         )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Fast paths that prove themselves: each is compared with the plain path once per machine, before its first use.
 
 A path that raises or disagrees is not taken; one warning says so. Verdicts lie in the user's cache under a digest of
-all that they depend on: device, driver, versions, and the source of the path. Loads nothing but the standard library.
+all that they depend on: device, driver, versions, compiler, and the source of the path. Loads nothing but the standard library.
 """
 
 import contextlib
@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from glue_mva import native
 from glue_mva.errors import kind_and_line
 from glue_mva.files import atomic_write
-from glue_mva.machine import cpu_info, cpu_name
+from glue_mva.machine import cpu_instructions, cpu_name
 from glue_mva.native import cache_folder
 
 if TYPE_CHECKING:
@@ -154,11 +155,14 @@ def _stored_or_new(name: str, check: Check) -> Verdict:
 def _digest(name: str, check: Check) -> str:
     """Of everything that a verdict depends on."""
     parts = [name, *device_identity(check.device).values()]
+    if check.device.type == "cpu":
+        with contextlib.suppress(OSError):  # no compiler, nothing compiled
+            parts.append(native.fingerprint())
     for package in ("glue-mva", "torch", "transformers"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             parts.append(f"{package} {importlib.metadata.version(package)}")
     files = (file for source in check.sources for file in (sorted(source.rglob("*")) if source.is_dir() else [source]))
-    for file in (*files, Path(__file__)):
+    for file in (*files, Path(__file__), Path(native.__file__)):
         if file.suffix in (".py", ".c"):
             parts.append(hashlib.sha256(file.read_bytes()).hexdigest())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
@@ -167,7 +171,7 @@ def _digest(name: str, check: Check) -> str:
 def device_identity(device: "torch.device") -> dict[str, str]:
     """`device` (its name), `driver`, and for a CPU the instructions that it has."""
     if device.type != "cuda":
-        return {"device": cpu_name(), "instructions": cpu_info().get("flags", "")}
+        return {"device": cpu_name(), "instructions": cpu_instructions()}
     import torch
 
     driver = ""

@@ -31,6 +31,11 @@ def cpu_name() -> str:
     return cpu_info().get("model name") or platform.processor() or platform.machine()
 
 
+def cpu_instructions() -> str:
+    """What instructions the CPU has, as /proc/cpuinfo says it on x86 (`flags`) or ARM (`Features`, `CPU part`)."""
+    return " ".join(filter(None, map(cpu_info().get, ("flags", "Features", "CPU part"))))
+
+
 def available_cores() -> int:
     """Cores that this process may use: those it is bound to, within what its container is allowed."""
     import joblib  # scikit-learn's; knows of affinity and of cgroup quotas

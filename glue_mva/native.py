@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from glue_mva.machine import cpu_info
+from glue_mva.machine import cpu_info, cpu_instructions
 
 FLAGS = ("-O3", "-std=c11", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
 """Every operation is rounded on its own, as torch rounds it."""
@@ -32,15 +32,38 @@ def compiler() -> str:
     Raises:
         OSError: there is none.
     """
-    for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
-        found = shutil.which(name) if name else None
+    return _compiler(os.environ.get("CC", ""), os.environ.get("PATH"))
+
+
+@functools.cache
+def _compiler(wanted: str, path: str | None) -> str:
+    for name in (wanted, "cc", "gcc", "clang"):
+        found = shutil.which(name, path=path) if name else None
         if found:
             return found
     raise OSError("no C compiler found (CC, cc, gcc, clang)")
 
 
+def fingerprint() -> str:
+    """Digest of what makes one library differ from another of the same source: compiler, `FLAGS` and CPU.
+
+    Raises:
+        OSError: there is no compiler.
+    """
+    return _fingerprint(compiler(), FLAGS)
+
+
+@functools.cache
+def _fingerprint(tool: str, flags: Sequence[str]) -> str:
+    path = Path(tool).resolve()
+    stat = path.stat()
+    cpu = (platform.machine(), cpu_info().get("model name", ""), cpu_instructions())  # -march=native
+    parts = (str(path), str(stat.st_size), str(stat.st_mtime_ns), *flags, *cpu)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
 def library_path(source: Path, defines: Sequence[str] = ()) -> Path:
-    """Where the library of a source lies or will lie.
+    """Where the library of a source lies or will lie. An optimizer asks at every step until it is there.
 
     Args:
         source: the C file.
@@ -49,12 +72,13 @@ def library_path(source: Path, defines: Sequence[str] = ()) -> Path:
     Raises:
         OSError: there is no compiler.
     """
-    tool = Path(compiler()).resolve()
-    stat = tool.stat()
-    cpu = [cpu_info().get(name, "") for name in ("model name", "flags", "Features", "CPU part")]  # -march=native
-    parts = [str(tool), str(stat.st_size), str(stat.st_mtime_ns), *FLAGS, *defines, platform.machine(), *cpu]
-    digest = hashlib.sha256("\0".join(parts).encode() + source.read_bytes()).hexdigest()[:16]
+    digest = _digest(source, source.stat().st_mtime_ns, fingerprint(), *defines)
     return cache_folder() / f"{source.stem}-{digest}.so"
+
+
+@functools.cache
+def _digest(source: Path, changed: int, *parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode() + source.read_bytes()).hexdigest()[:16]
 
 
 def load(source: Path, defines: Sequence[str] = (), *, compile_now: bool = True) -> ctypes.CDLL | None:

@@ -1,12 +1,14 @@
 """Where compiled code lies, what it depends on, and whose threads it works on."""
 
 import ctypes
+from pathlib import Path
 
 import pytest
 import torch
 
-from glue_mva import native
+from glue_mva import checks, machine, native
 
+SAME = checks.Difference("results", 0.0, 0.0)
 WORK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -24,3 +26,57 @@ def test_the_threads_are_torchs():
     finally:
         torch.set_num_threads(threads)
     assert len(seen) == threads + 2
+
+
+@pytest.fixture
+def another_compiler(monkeypatch, tmp_path):
+    """The same compiler under another name."""
+    tool = tmp_path / "another"
+    tool.write_text(f'#!/bin/sh\nexec {native.compiler()} "$@"\n')
+    tool.chmod(0o755)
+    return lambda: monkeypatch.setenv("CC", str(tool))
+
+
+def fast_math(monkeypatch):
+    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-ffast-math"))
+
+
+def arm(monkeypatch, features):
+    monkeypatch.setattr(machine, "cpu_info", lambda: {"Features": features, "CPU part": "0xd0c"})
+    native._fingerprint.cache_clear()
+
+
+@pytest.mark.parametrize("change", ["compiler", "flags", "ARM"])
+def test_another_library_has_another_name_and_a_verdict_of_its_own(change, monkeypatch, tmp_path, another_compiler):
+    monkeypatch.setattr(checks, "cache_folder", lambda: tmp_path / "verdicts")
+    if change == "ARM":
+        arm(monkeypatch, "fp asimd")
+    source, compared = tmp_path / "x.c", []
+    source.write_text("")
+
+    def look():
+        checks.forget()
+        check = checks.Check(lambda: compared.append(1) or [SAME], "the other", torch.device("cpu"), (source,))
+        checks.verdict("a path", lambda: check)
+        return native.library_path(source)
+
+    try:
+        first = look()
+        assert look() == first and len(compared) == 1
+        {"compiler": another_compiler, "flags": lambda: fast_math(monkeypatch),
+         "ARM": lambda: arm(monkeypatch, "fp asimd sve")}[change]()  # fmt: skip
+        assert look() != first and len(compared) == 2
+        source.write_text("int x;")
+        assert look() not in (first, None) and len(compared) == 3
+    finally:
+        checks.forget()
+        native._fingerprint.cache_clear()
+
+
+def test_looking_for_a_library_at_every_step_reads_nothing(monkeypatch, tmp_path):
+    source = tmp_path / "x.c"
+    source.write_text("")
+    native.load(source, compile_now=False)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr(native.shutil, "which", lambda *args, **_: pytest.fail("looked for a compiler"))
+    assert native.load(source, compile_now=False) is None

@@ -1,7 +1,8 @@
 """Fast paths that prove themselves: each is compared with the plain path once per machine, before its first use.
 
 A path that raises or disagrees is not taken; one warning says so. Verdicts lie in the user's cache under a digest of
-all that they depend on: device, driver, versions, compiler, and the source of the path. Loads nothing but the standard library.
+all that they depend on: device, driver, versions, compiler, and the source of the path. Loads nothing but the standard
+library.
 """
 
 import contextlib
@@ -135,11 +136,11 @@ def relative(got: "torch.Tensor", expected: "torch.Tensor", least: float = 0.0) 
 
 
 def _stored_or_new(name: str, check: Check) -> Verdict:
-    path = cache_folder() / "checks" / f"{_digest(name, check)}.json"
+    place = f"checks/{_digest(name, check)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
         if not _use_stored:
             raise OSError
-        return Verdict(**json.loads(path.read_text()))
+        return Verdict(**json.loads((cache_folder() / place).read_text()))
     try:
         differences = check.compare()
     except Exception as error:  # whatever a broken path does
@@ -147,7 +148,7 @@ def _stored_or_new(name: str, check: Check) -> Verdict:
     worst = max(differences, key=lambda d: (not d.ok, d.value / d.tolerance if d.tolerance else d.value))
     detail = f"{worst.what} differ from the plain path's by {worst.value:.2g}, where {worst.tolerance:.2g} is allowed"
     found = Verdict(worst.ok, worst.value, worst.tolerance, "" if worst.ok else detail)
-    with contextlib.suppress(OSError), atomic_write(path) as stream:
+    with contextlib.suppress(OSError), native.keeping(), atomic_write(cache_folder() / place) as stream:
         stream.write(json.dumps(asdict(found)).encode())
     return found
 

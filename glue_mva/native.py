@@ -4,26 +4,80 @@ A library goes to the user's cache under a name made of its source, the compiler
 Loads nothing but the standard library.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from glue_mva.machine import cpu_info, cpu_instructions
+
+log = logging.getLogger(__name__)
 
 FLAGS = ("-O3", "-std=c11", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
 """Every operation is rounded on its own, as torch rounds it."""
 
 
+def chosen_cache() -> Path | None:
+    """`$GLUE_MVA_CACHE`: where everything lies that the package keeps for later; None where it is not set."""
+    chosen = os.environ.get("GLUE_MVA_CACHE")
+    return Path(chosen) if chosen else None
+
+
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/glue-mva`, or `~/.cache/glue-mva`; made by whoever writes there."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glue-mva"
+    """Of compiled code and verdicts: `$GLUE_MVA_CACHE`, else `$XDG_CACHE_HOME/glue-mva`, else `~/.cache/glue-mva`; made
+    by whoever writes there.
+
+    Raises:
+        OSError: none is set, and this user has no home.
+    """
+    if (chosen := chosen_cache()) is not None:
+        return chosen
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glue-mva"
+    except RuntimeError as error:
+        raise OSError(str(error)) from None
+
+
+@contextlib.contextmanager
+def keeping() -> Iterator[None]:
+    """Within it, something is written to the cache; where that fails, one warning says so, and the error goes on."""
+    try:
+        yield
+    except OSError as error:
+        if not _warned:
+            _warned.append(_trouble(error))
+            log.warning("%s", *_warned)
+        raise
+
+
+_warned: list[str] = []
+
+
+def cache_trouble() -> str | None:
+    """In one line, why nothing can be kept in the cache; None where something can."""
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return _trouble(error)
+
+
+def _trouble(error: OSError) -> str:
+    where = ""
+    with contextlib.suppress(OSError):
+        where = f" in {str(cache_folder())!r}"
+    reason = (error.strerror or str(error)).rstrip(".")
+    return f"cannot keep compiled code and verdicts{where}: {reason}; GLUE_MVA_CACHE names another folder"
 
 
 def compiler() -> str:
@@ -70,7 +124,7 @@ def library_path(source: Path, defines: Sequence[str] = ()) -> Path:
         defines: further options of the compiler (`-DNAME=...`).
 
     Raises:
-        OSError: there is no compiler.
+        OSError: there is no compiler, or no folder for a cache.
     """
     digest = _digest(source, source.stat().st_mtime_ns, fingerprint(), *defines)
     return cache_folder() / f"{source.stem}-{digest}.so"
@@ -92,13 +146,14 @@ def load(source: Path, defines: Sequence[str] = (), *, compile_now: bool = True)
         if not compile_now:
             return None
         _compile(source, defines, path)
-    return ctypes.CDLL(str(path))
+    return ctypes.CDLL(str(path.absolute()))
 
 
 def _compile(source: Path, defines: Sequence[str], path: Path) -> None:
     """Compiles to a file of its own and renames it, so that processes that do the same at once do not meet."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".so", dir=path.parent)
+    with keeping():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(suffix=".so", dir=path.parent)
     os.close(handle)
     try:
         for native in (["-march=native"], []):

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,12 @@ REAL_DATA = "GLUE_MVA_TEST_DATA"
 
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory):
-    """Tokenized data of the tests lie in a folder of their own."""
-    os.environ["GLUE_MVA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """Tokenized data of the tests lie in a folder of their own; compiled code, which takes long to make, does not."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ.pop("GLUE_MVA_CACHE", None)
+    os.environ["HF_DATASETS_CACHE"] = str(folder)
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].config.HF_DATASETS_CACHE = folder
 
 
 @pytest.fixture(scope="module", autouse=True)

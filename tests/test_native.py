@@ -3,10 +3,12 @@
 import ctypes
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 
 from glue_mva import checks, machine, native
+from glue_mva.data.encode import tokens_folder
 
 SAME = checks.Difference("results", 0.0, 0.0)
 WORK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -80,3 +82,22 @@ def test_looking_for_a_library_at_every_step_reads_nothing(monkeypatch, tmp_path
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"read {path}"))
     monkeypatch.setattr(native.shutil, "which", lambda *args, **_: pytest.fail("looked for a compiler"))
     assert native.load(source, compile_now=False) is None
+
+
+def test_one_variable_names_the_folder_of_all_that_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert native.cache_folder() == tmp_path / "xdg" / "glue-mva"
+    assert tokens_folder() == Path(datasets.config.HF_DATASETS_CACHE) / "glue-mva"
+    monkeypatch.setenv("GLUE_MVA_CACHE", str(tmp_path / "own"))
+    assert native.cache_folder() == tokens_folder() == tmp_path / "own"
+
+
+def test_the_cache_may_be_the_working_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GLUE_MVA_CACHE", ".")
+    (tmp_path / "x.c").write_text("int answer(void) { return 42; }")
+    try:
+        native.compiler()
+    except OSError:
+        pytest.skip("no compiler")
+    assert native.load(tmp_path / "x.c").answer() == 42

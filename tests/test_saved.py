@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from glue_mva.config.identity import DEMO_MODEL, model_path
 from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
-from glue_mva.data.encode import cache_folder, encode
+from glue_mva.data.encode import encode, tokens_folder
 from glue_mva.data.load import digest_rows, load_task
 from glue_mva.errors import UsageError
 from glue_mva.sweep import SweepConfig
@@ -133,7 +133,7 @@ def test_a_damaged_cache_is_made_again(damage, tokenizer, tmp_path, monkeypatch,
     monkeypatch.setenv("GLUE_MVA_CACHE", str(tmp_path))
     split = Dataset.from_dict({**PAIR, "label": [0, 1, 1]})
     whole = encode(split, get_task("rte"), tokenizer, 16)
-    (folder,) = (path for path in cache_folder().iterdir() if path.is_dir())
+    (folder,) = (path for path in tokens_folder().iterdir() if path.is_dir())
     (rows,) = folder.glob("*.arrow")
     content = rows.read_bytes()
     place = content.index(np.asarray(whole.columns["input_ids"], np.int32).tobytes())

@@ -6,7 +6,6 @@ An entry bears the digest of its files. One that is damaged, by whatever, is mad
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from glue_mva.config.identity import digest_files
 from glue_mva.data.load import digest_rows
 from glue_mva.errors import UsageError
+from glue_mva.native import chosen_cache
 from glue_mva.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def encode(
     Raises:
         UsageError: the cache cannot be written.
     """
-    folder = cache_folder() / _encoding_key(split, task, tokenizer, max_length)
+    folder = tokens_folder() / _encoding_key(split, task, tokenizer, max_length)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):  # several processes that start at once: one tokenizes, the others wait
@@ -113,9 +113,9 @@ def _encode_to(folder: Path, split: Dataset, task: Task, tokenizer: PreTrainedTo
         raise
 
 
-def cache_folder() -> Path:
-    """Folder of tokenized data: `GLUE_MVA_CACHE`, else `glue-mva` inside the datasets library's cache."""
-    return Path(os.environ.get("GLUE_MVA_CACHE") or Path(datasets.config.HF_DATASETS_CACHE) / "glue-mva")
+def tokens_folder() -> Path:
+    """Folder of tokenized data: `$GLUE_MVA_CACHE`, else `glue-mva` inside the datasets library's cache."""
+    return chosen_cache() or Path(datasets.config.HF_DATASETS_CACHE) / "glue-mva"
 
 
 def _encoding_key(split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:

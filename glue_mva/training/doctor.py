@@ -1,5 +1,6 @@
 """What this machine can do for a run, and whether every fast path is right on it."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -108,6 +109,8 @@ def _compiler() -> tuple[str, list[str]]:
     failed = [] if cpu.ready(0, eager=True) else [f"{tool} is there, but does not compile optim/kernels/cpu.c"]
     if not kernels.library(torch.float32):
         failed.append(f"{tool} is there, but does not compile models/encoder.c")
+    if failed and (trouble := native.cache_trouble()) is not None:
+        failed = [trouble]
     return f"{tool} ({version})", failed
 
 
@@ -124,7 +127,9 @@ def _ray() -> str:
 
 def _folders() -> list[Path]:
     """The working folder, the cache of compiled code, and the Hub's; the nearest folder that is there."""
-    wanted = (Path(), native.cache_folder(), Path(constants.HF_HUB_CACHE))
+    wanted = [Path(), Path(constants.HF_HUB_CACHE)]
+    with contextlib.suppress(OSError):  # a user without a home
+        wanted.insert(1, native.cache_folder())
     found = (next(p for p in (path.absolute(), *path.absolute().parents) if p.is_dir()) for path in wanted)
     return list(dict.fromkeys(found))
 

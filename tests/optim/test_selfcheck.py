@@ -6,7 +6,7 @@ import logging
 import pytest
 import torch
 
-from glue_mva import LaMAdam, LaProp, MAdam, checks
+from glue_mva import LaMAdam, LaProp, MAdam, checks, native
 from glue_mva.optim import dispatch, selfcheck
 from glue_mva.optim.kernels import cpu, cuda, foreach
 
@@ -183,11 +183,38 @@ def test_a_subclass_with_an_update_of_its_own_is_stepped_by_it(caplog):
     assert any("(Halved, float32, cpu) is not used here" in message for message in warnings_of(caplog))
 
 
-def test_a_cache_that_cannot_be_written_costs_nothing_but_time(monkeypatch, tmp_path, caplog):
+def a_file(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert torch.equal(step(foreach=True), step(foreach=False))
-    assert not warnings_of(caplog)
+    monkeypatch.setenv("GLUE_MVA_CACHE", str(tmp_path / "file" / "cache"))
+
+
+def no_home(monkeypatch, tmp_path):
+    """As in a container that is run as a user whom it does not know."""
+
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+
+@pytest.mark.parametrize("flag", ["foreach", "fused"])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (a_file, "verdicts in '{folder}/file/cache': Not a directory; GLUE_MVA_CACHE names another folder"),
+        (no_home, "verdicts: Could not determine home directory; GLUE_MVA_CACHE names another folder"),
+    ],
+    ids=["a file", "no home"],
+)
+@pytest.mark.parametrize("cls", [MAdam, LaMAdam, LaProp])
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(cls, fault, said, flag, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(native, "_warned", [])
+    fault(monkeypatch, tmp_path)
+    assert torch.equal(step(cls, **{flag: True}), step(cls, foreach=False))
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith("cannot keep compiled code and ") and warning.endswith(said.format(folder=tmp_path))
 
 
 def test_a_check_leaves_the_random_numbers_of_the_run_alone():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from glue_mva import checks
+from glue_mva import checks, native
 from glue_mva.optim.kernels import foreach
 from glue_mva.training import doctor
 from tests.processes import command
@@ -30,6 +30,18 @@ def test_a_compiler_that_does_not_compile_is_a_problem(tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "does not compile optim/kernels/cpu.c" in done.stdout
     assert "optimizer: foreach (MAdam, float32, cpu)" in done.stdout.replace("\n", " ")
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_compiler(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GLUE_MVA_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(native, "_warned", [])
+    monkeypatch.setattr(doctor.cpu, "_loaded", {})
+    monkeypatch.setattr(doctor.kernels, "library", doctor.kernels.library.__wrapped__)
+    _, problems = doctor._compiler()
+    assert [problem.partition(":")[0] for problem in problems] == [
+        f"cannot keep compiled code and verdicts in '{tmp_path / 'file'}'"
+    ]
 
 
 @pytest.fixture

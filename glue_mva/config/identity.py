@@ -184,15 +184,18 @@ def task_files(data: str, task_folder: str) -> list[Path]:
 def task_root(data: str, task_folder: str) -> Path | None:
     """The folder of one task inside a local data folder, or `None`."""
     root = Path(data).expanduser()
-    wanted = _fold(task_folder)
-    if (root / "dataset_dict.json").is_file() or _fold(root.name) == wanted:
+    wanted = _hyphenless(task_folder)
+    if (root / "dataset_dict.json").is_file() or _hyphenless(root.name) == wanted:
         return root
     if not root.is_dir():
         return None
-    return next((child for child in sorted(root.iterdir()) if child.is_dir() and _fold(child.name) == wanted), None)
+    return next(
+        (child for child in sorted(root.iterdir()) if child.is_dir() and _hyphenless(child.name) == wanted), None
+    )
 
 
-def _fold(name: str) -> str:
+def _hyphenless(name: str) -> str:
+    """Stricter than what a user may call a task: a hidden folder `.rte` is not RTE's."""
     return name.lower().replace("-", "").replace("_", "")
 
 

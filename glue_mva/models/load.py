@@ -26,6 +26,7 @@ from glue_mva.config.identity import model_path
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.data import hub
 from glue_mva.errors import UsageError, first_line
+from glue_mva.optim.registry import LAYER
 from glue_mva.tasks import Task, folded
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,6 @@ SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"
 """Package -> module, of those that read the vocabulary of DeBERTa-v3 and of others that come without tokenizer.json.
 Where they are missing, transformers tries tiktoken and complains of that."""
 
-_LAYER = re.compile(r"(^|\.)layers?\.\d+\.")
 _UNNAMED = re.compile(r"LABEL_\d+")
 
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
@@ -157,7 +157,7 @@ def load_model(source: Source, config: ResolvedConfig) -> PreTrainedModel:
     model, found = load_classifier(source, model_config)
     prefix = f"{model.base_model_prefix}."
     missing = [key for key in found["missing_keys"] if key.startswith(prefix) and ".pooler." not in key]
-    more = [key for key in found["unexpected_keys"] if _LAYER.search(key)]
+    more = [key for key in found["unexpected_keys"] if re.search(LAYER, key)]
     for what, keys in (("lack", missing), ("have layers that its config does not name:", more)):
         if keys:
             raise UsageError(f"model {source.name!r}: the weights {what} {_listed(keys)}; they are not this config's")

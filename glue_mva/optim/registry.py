@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 Value = float | str
 
+LAYER = r"(?:^|\.)layers?\.(\d+)\."
+"""In the name of a parameter: it is of a layer of the encoder, whose number from 0 this has as its group. There may be
+no name before it, in the weights of a bare encoder."""
+
 
 @dataclass(frozen=True)
 class OptimizerSpec:
@@ -66,7 +70,6 @@ class OptimizerSpec:
 _MAXVA = ("beta1", "beta2_min", "beta2_max", "eps", "amsgrad")
 _MAXVA_GLUE = {"beta1": 0.9, "beta2_min": 0.5, "beta2_max": 0.98}
 _ADAM = {"betas": (0.9, 0.98), "eps": 1e-6}
-_LAYERS = r"\.layers?\.\d+\."
 
 
 def _times(factor: float) -> Callable[[float], float]:
@@ -92,7 +95,7 @@ _SPECS = (
                   {"lr": 1e-3, "weight_decay": 0.0, "lr_scheduler": "constant"}),
     OptimizerSpec("muon", "Muon", "torch.optim:Muon", ("momentum", "nesterov", "ns_steps", "eps", "adjust_lr_fn"),
                   {"momentum": 0.95, "adjust_lr_fn": "match_rms_adamw"},
-                  "Moonlight (Liu et al. 2025): updates of AdamW's size, so AdamW's lr", scope=_LAYERS),
+                  "Moonlight (Liu et al. 2025): updates of AdamW's size, so AdamW's lr", scope=LAYER),
     OptimizerSpec("lion", "Lion", "pytorch_optimizer:Lion", ("betas",), {"betas": (0.9, 0.99)},
                   "Chen et al. 2023: lr 3 to 10 times smaller, decay as much larger",
                   {"lr": _times(0.2), "weight_decay": _times(5.0)}),

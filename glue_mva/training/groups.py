@@ -13,19 +13,18 @@ from torch.optim import Optimizer
 from glue_mva.config.run import Route
 from glue_mva.errors import UsageError, kind_and_line
 from glue_mva.optim.decay import DecoupledDecay, Rule, rule_of, switches
-from glue_mva.optim.registry import OPTIMIZERS, OptimizerSpec
+from glue_mva.optim.registry import LAYER, OPTIMIZERS, OptimizerSpec
 from glue_mva.optim.routed import RoutedOptimizer
 
 log = logging.getLogger(__name__)
 
-_LAYER = re.compile(r"\.layers?\.(\d+)\.")
 Named = list[tuple[str, nn.Parameter]]
 
 
 def depth(name: str, layers: int) -> int:
     """How far a parameter lies from the input: 0 for the embeddings, 1 to `layers` for the encoder's layers, and
     `layers` + 1 for all that comes after them."""
-    found = _LAYER.search(name)
+    found = re.search(LAYER, name)
     if found:
         return int(found[1]) + 1
     return 0 if "embed" in name else layers + 1
@@ -57,7 +56,7 @@ def parameter_groups(
 
 def count_layers(named: Named) -> int:
     """Layers of a model's encoder."""
-    return max((int(found[1]) + 1 for name, _ in named if (found := _LAYER.search(name))), default=0)
+    return max((int(found[1]) + 1 for name, _ in named if (found := re.search(LAYER, name))), default=0)
 
 
 @dataclass

@@ -9,7 +9,21 @@ from transformers import AutoModelForSequenceClassification, TrainerControl, Tra
 
 from glue_mva import RunConfig, run
 from glue_mva.training.callbacks import StopEarly
-from glue_mva.training.groups import count_layers, parameter_groups
+from glue_mva.training.groups import count_layers, depth, parameter_groups
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("bert.encoder.layer.1.output.dense.weight", 2),
+        ("layers.1.mlp.Wo.weight", 2),  # of a bare encoder
+        ("distilbert.transformer.layer.0.ffn.lin1.bias", 1),
+        ("roberta.embeddings.LayerNorm.weight", 0),
+        ("classifier.out_proj.weight", 3),
+    ],
+)
+def test_the_depth_of_a_parameter(name: str, expected: int) -> None:
+    assert depth(name, 2) == expected
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "deberta-v2", "modernbert"])

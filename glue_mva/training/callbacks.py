@@ -1,7 +1,9 @@
 """Callbacks of a run: stop on divergence, checkpoint by the clock, keep the best weights."""
 
 import contextlib
+import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,9 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from glue_mva.training.results import best_evaluation
+from glue_mva.files import MODEL_FOLDER
+from glue_mva.training.kept import drop_others, kept_folder
+from glue_mva.training.results import best_evaluation, finite
 
 
 class Stopwatch:
@@ -67,15 +71,37 @@ class TimedCheckpoint(TrainerCallback):
 
 
 class KeepBest(TrainerCallback):
-    """Call `save` after an evaluation whose headline metric is the best so far."""
+    """Keep the weights of the best evaluation so far by the headline metric, and of the one that was the best at the
+    last checkpoint: a run that is resumed there, and not to the bit, may come to no better one.
 
-    def __init__(self, metric: str, save: Callable[[], None]) -> None:
-        self.metric = metric
-        self.save = save
+    Args:
+        metric: name under which the headline metric is logged.
+        work: folder of the checkpoints and of the weights.
+        save: writes the weights into a folder; called in every process.
+    """
+
+    def __init__(self, metric: str, work: Path, save: Callable[[Path], None]) -> None:
+        self.metric, self.work, self.save = metric, work, save
+        self.at_checkpoint: int | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.at_checkpoint = best_step(state.log_history, self.metric)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if math.isfinite(kwargs.get("metrics", {}).get(self.metric, math.nan)) and since_best(state, self.metric) == 0:
-            self.save()
+        is_headline = self.metric in kwargs.get("metrics", {})
+        if is_headline and best_step(state.log_history, self.metric) == state.global_step:
+            self._drop_others(state)
+            self.save(kept_folder(self.work, state.global_step))
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.at_checkpoint = best_step(state.log_history, self.metric)
+        self._drop_others(state)
+
+    def _drop_others(self, state: TrainerState) -> None:
+        if state.is_world_process_zero:
+            drop_others(self.work, self.at_checkpoint)
 
 
 class StopEarly(TrainerCallback):
@@ -101,16 +127,40 @@ def since_best(state: TrainerState, metric: str) -> int:
     return len(values) - 1 - best_evaluation(values)
 
 
-def last_checkpoint(folder: Path, world_size: int) -> Path | None:
-    """The newest checkpoint that is whole: the Trainer writes its state last, so a kill leaves one without it."""
-    found = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=checkpoint_step, reverse=True)
+def best_step(history: list[dict[str, Any]], metric: str) -> int | None:
+    """Updates at the best evaluation in the Trainer's history; `None` where none gave a number."""
+    logged = [entry for entry in history if finite(entry.get(metric)) is not None]
+    return int(logged[best_evaluation([entry[metric] for entry in logged])]["step"]) if logged else None
+
+
+def last_checkpoint(folder: Path, world_size: int, kept: str | None = None) -> Path | None:
+    """The newest checkpoint that a run can go on from: it is whole (the Trainer writes its state last, so a kill leaves
+    one without it), and the weights of its best evaluation are there, where weights are kept.
+
+    Args:
+        kept: name under which the metric is logged by which weights are kept; `None` where none are.
+    """
+    found = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=step_of, reverse=True)
     rng = ["rng_state.pth"] if world_size == 1 else [f"rng_state_{rank}.pth" for rank in range(world_size)]
     for checkpoint in found:
-        state = checkpoint / "trainer_state.json"
-        with contextlib.suppress(OSError):
-            if state.read_text().rstrip().endswith("}") and all((checkpoint / name).is_file() for name in rng):
+        with contextlib.suppress(OSError, ValueError):
+            state = json.loads((checkpoint / "trainer_state.json").read_bytes())
+            best = best_step(state.get("log_history", []), kept) if kept is not None else None
+            has_weights = best is None or kept_folder(folder, best).is_dir()
+            if has_weights and all((checkpoint / name).is_file() for name in rng):
                 return checkpoint
     return None
+
+
+def drop_after(work: Path, checkpoint: Path | None) -> None:
+    """Remove what an earlier attempt left in `work` and a run that goes on from `checkpoint` makes again: checkpoints
+    and kept weights of later updates; everything, where it begins anew (`None`)."""
+    if checkpoint is None:
+        shutil.rmtree(work, ignore_errors=True)
+        return
+    for folder in [*work.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), *work.glob(f"{MODEL_FOLDER}-*")]:
+        if step_of(folder) > step_of(checkpoint):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:
@@ -118,9 +168,9 @@ def checkpoint_folder(folder: Path, step: int) -> Path:
     return folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"
 
 
-def checkpoint_step(checkpoint: Path) -> int:
-    """Updates made when the Trainer wrote `checkpoint-<step>`."""
-    return int(checkpoint.name.rpartition("-")[2])
+def step_of(folder: Path) -> int:
+    """Updates made when `checkpoint-<step>` or `model-<step>` was written."""
+    return int(folder.name.rpartition("-")[2])
 
 
 def _agreed(decision: bool) -> bool:

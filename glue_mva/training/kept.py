@@ -1,5 +1,10 @@
-"""The weights of a run's best epoch on disk: written at every new best evaluation, read again for the test sets."""
+"""The weights of a run's best epoch on disk: written at every new best evaluation, read again for the test sets.
 
+Each set lies in a folder named after its update. So what a checkpoint goes on from is never overwritten by a better
+evaluation after it, which the resumed run need not reach again.
+"""
+
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +12,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from glue_mva.files import storage_errors
+from glue_mva.files import MODEL_FOLDER, storage_errors
 from glue_mva.models.fine_tuned import SETTINGS
+
+
+def kept_folder(work: Path, step: int) -> Path:
+    """Where the weights after an update lie while the run lasts."""
+    return work / f"{MODEL_FOLDER}-{step}"
+
+
+def drop_others(work: Path, step: int | None) -> None:
+    """Remove all weights but those after one update; `None` removes all."""
+    for folder in work.glob(f"{MODEL_FOLDER}-*"):
+        if step is None or folder != kept_folder(work, step):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep(
@@ -37,15 +54,8 @@ def keep(
         tokenizer.save_pretrained(folder)
 
 
-def restore(model: PreTrainedModel, folder: Path, *, step: int) -> None:
-    """Give a model the weights in `folder`, bit for bit, and the whole embedding where it was trained without a part.
-
-    Raises:
-        RuntimeError: they are of another update than `step`.
-    """
+def restore(model: PreTrainedModel, folder: Path) -> None:
+    """Give a model the weights in `folder`, bit for bit; the whole embedding, where it was trained without a part."""
     kept = type(model).from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
-    if (found := getattr(kept.config, SETTINGS)["step"]) != step:
-        raise RuntimeError(f"the weights in {folder} are those of update {found}, the best are of update {step}; "
-                           "run again without resuming")  # fmt: skip
     model.set_input_embeddings(kept.get_input_embeddings().to(model.device))
     model.load_state_dict(kept.state_dict())

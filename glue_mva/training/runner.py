@@ -46,12 +46,13 @@ from glue_mva.training.callbacks import (
     StopOnDivergence,
     Stopwatch,
     TimedCheckpoint,
-    checkpoint_step,
+    drop_after,
     last_checkpoint,
+    step_of,
 )
 from glue_mva.training.contexts import check_output, deterministic, locked, quiet_libraries
 from glue_mva.training.glue_metric import GlueMetric
-from glue_mva.training.kept import keep, restore
+from glue_mva.training.kept import keep, kept_folder, restore
 from glue_mva.training.model_card import write_model_card
 from glue_mva.training.prepare import Prepared, collator, prepare
 from glue_mva.training.trackers import TRACKERS, MLflow, Wandb
@@ -137,6 +138,9 @@ class _Run:
         self.task = prepared.data.task
         self.schedule = schedule(config, len(prepared.train) if prepared.train is not None else 0)
         self.headline = Headline(split=next(iter(prepared.evaluation)), metric=self.task.headline)
+        self.logged_name = results.logged_name(self.headline.split, self.headline.metric)
+        self.kept_by = self.logged_name if config.save_model or prepared.test else None
+        """Under which name the metric is logged by which the best weights are kept; `None` where none are."""
         self.known: dict[str, Any] = {
             "run_id": determined.run_id,
             "config": config,
@@ -161,15 +165,15 @@ class _Run:
             return None
         splits = [prepared.train, *prepared.evaluation.values()]
         tokens = (split.columns["input_ids"] for split in splits)
-        return CompactVocabulary(prepared.model, tokens, keep_rest=self.config.save_model or bool(prepared.test))
+        return CompactVocabulary(prepared.model, tokens, keep_rest=self.kept_by is not None)
 
     def execute(self, callbacks: Sequence[TrainerCallback]) -> RunRecord:
         watch = Stopwatch()
         trainer = self._trainer(callbacks)
         writes = trainer.is_world_process_zero()
-        checkpoint = last_checkpoint(self.work, trainer.args.world_size) if self.config.resume else None
-        if checkpoint is None and writes:
-            shutil.rmtree(self.work, ignore_errors=True)
+        checkpoint = last_checkpoint(self.work, trainer.args.world_size, self.kept_by) if self.config.resume else None
+        if writes:
+            drop_after(self.work, checkpoint)
         divergence = StopOnDivergence()
         trainer.add_callback(divergence)
         environment.begin_measuring_memory(self.prepared.device)
@@ -178,9 +182,9 @@ class _Run:
             result = self._result(trainer, divergence)
             tested = self._predict_test(trainer, result)
             execution = self._execution(trainer, checkpoint, watch, trained)
-            kept = self.config.save_model and writes and self._kept_model.is_dir()
-            weights = weights_digest(self._kept_model) if kept else None
-            record = RunRecord(**self.known, **result, execution=execution, weights=weights)
+            record = RunRecord(**self.known, **result, execution=execution)
+            if writes and (model := self._kept_model(record)) is not None:
+                record = record.model_copy(update={"weights": weights_digest(model)})
         except BaseException as error:
             if writes and not isinstance(error, KeyboardInterrupt):
                 said = "".join(traceback.format_exception_only(error)).strip()
@@ -233,11 +237,10 @@ class _Run:
             ]
         for tracker in self.trackers:
             trainer.add_callback(tracker)
-        logged_name = results.logged_name(self.headline.split, self.headline.metric)
-        if config.save_model or prepared.test:
-            trainer.add_callback(KeepBest(logged_name, lambda: self._keep_model(trainer)))
+        if self.kept_by:
+            trainer.add_callback(KeepBest(self.kept_by, self.work, lambda to: self._keep_model(trainer, to)))
         if config.early_stopping_patience:
-            trainer.add_callback(StopEarly(logged_name, config.early_stopping_patience))
+            trainer.add_callback(StopEarly(self.logged_name, config.early_stopping_patience))
         return trainer
 
     def _compute_metrics(self, prediction: Any) -> dict[str, float]:
@@ -262,7 +265,7 @@ class _Run:
         watch = Stopwatch()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = watch.seconds - trainer.eval_seconds
-        steps = trainer.state.global_step - (checkpoint_step(checkpoint) if checkpoint else 0)
+        steps = trainer.state.global_step - (step_of(checkpoint) if checkpoint else 0)
         rows = min(steps * self.config.train_batch_size, int(trainer.state.epoch * len(self.prepared.train or ())))
         tokens = float(self.prepared.train.lengths.mean()) * rows if self.prepared.train is not None else 0.0
         optimizer: Any = getattr(trainer.optimizer, "optimizer", trainer.optimizer)  # accelerate wraps it
@@ -293,7 +296,7 @@ class _Run:
             threads=torch.get_num_threads(),
             gradient_accumulation_steps=self.config.gradient_accumulation_steps,
             max_length=prepared.max_length,
-            resumed_from_step=checkpoint_step(checkpoint) if checkpoint else None,
+            resumed_from_step=step_of(checkpoint) if checkpoint else None,
             peak_memory_bytes=environment.peak_memory(prepared.device),
             weight_decay=trainer.decayed_by,
             checks={name: results.check_result(verdict) for name, verdict in sorted(self.asked.items())},
@@ -335,12 +338,13 @@ class _Run:
                 arrays[f"{split}/labels"] = self._original_scale(labels)
         return arrays
 
-    @property
-    def _kept_model(self) -> Path:
-        """Where the weights of the best epoch lie while the run lasts."""
-        return self.work / MODEL_FOLDER
+    def _kept_model(self, record: RunRecord) -> Path | None:
+        """The weights of the best epoch, where the run is to keep them and has one."""
+        if not self.config.save_model or record.best is None:
+            return None
+        return kept_folder(self.work, record.best.step)
 
-    def _keep_model(self, trainer: GlueTrainer) -> None:
+    def _keep_model(self, trainer: GlueTrainer, folder: Path) -> None:
         if trainer.is_world_process_zero():
             prepared, model = self.prepared, trainer.accelerator.unwrap_model(trainer.model)
             settings = {"task": self.task.name, "text": list(self.task.text), "max_length": prepared.max_length}
@@ -348,7 +352,7 @@ class _Run:
             step, state = trainer.state.global_step, None
             if self.vocabulary is not None:
                 state = self.vocabulary.whole_state(model, trainer.lr_scheduler, step)
-            keep(model, prepared.tokenizer, self._kept_model, state=state, step=step, settings=settings)
+            keep(model, prepared.tokenizer, folder, state=state, step=step, settings=settings)
 
     def _predict_test(self, trainer: GlueTrainer, result: dict[str, Any]) -> dict[str, np.ndarray]:
         """Outputs of the best epoch on every test set; of a diverged run, none."""
@@ -356,7 +360,7 @@ class _Run:
             return {}
         trainer.accelerator.wait_for_everyone()  # the first process writes the weights
         model = trainer.accelerator.unwrap_model(trainer.model)
-        restore(model, self._kept_model, step=result["epochs"][result["best_epoch"]].step)
+        restore(model, kept_folder(self.work, result["epochs"][result["best_epoch"]].step))
         found = {}
         for name, rows in self.prepared.test.items():
             outputs = trainer.predict(rows, metric_key_prefix=name).predictions  # type: ignore[arg-type]
@@ -368,10 +372,10 @@ class _Run:
         with self._as_usage_error():
             if predictions:
                 write_predictions(predictions, self.folder)
-            if self.config.save_model and self._kept_model.is_dir():
-                write_model_card(record, self._kept_model)
+            if (model := self._kept_model(record)) is not None:
+                write_model_card(record, model)
                 shutil.rmtree(self.folder / MODEL_FOLDER, ignore_errors=True)
-                self._kept_model.rename(self.folder / MODEL_FOLDER)
+                model.rename(self.folder / MODEL_FOLDER)
             write_record(record, self.folder)
 
     @contextlib.contextmanager

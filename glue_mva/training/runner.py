@@ -105,6 +105,9 @@ def run(config: RunConfig, callbacks: Sequence[TrainerCallback] = ()) -> RunReco
     with quiet_libraries(), deterministic(), checks.collected() as asked:
         prepared = prepare(resolved)
         with locked(folder):
+            alone = process_place()[1] == 1  # the processes of one run could disagree about what they find now
+            if alone and (record := finished_record(resolved, folder)) is not None:
+                return record  # another process made it meanwhile
             keep_what_is_no_result(folder)
             try:
                 return _Run(resolved, determined, folder, prepared, asked).execute(callbacks)

@@ -112,6 +112,21 @@ def test_a_finished_run_is_not_run_again(glue, tiny_models, tmp_path):
     assert finished_record(resolve(config), folder) is None and run(config).status == "ok"
 
 
+def test_a_run_that_was_finished_meanwhile_is_not_run_again(glue, tiny_models, tmp_path, monkeypatch):
+    """By another process, while this one loaded data and model."""
+    config = config_of("rte", glue, tiny_models["bert"], tmp_path)
+    prepare, made = runner.prepare, []
+
+    def slowly(resolved):
+        prepared = prepare(resolved)
+        monkeypatch.setattr(runner, "prepare", prepare)
+        made.append(run(config))
+        return prepared
+
+    monkeypatch.setattr(runner, "prepare", slowly)
+    assert [run(config)] == made == [read_record(tmp_path / made[0].run_id)]
+
+
 @pytest.mark.parametrize(("step", "writing", "resumed_from"), [(3, False, None), (8, True, 4), (14, False, 12)])
 def test_resuming_after_a_kill_gives_the_same_scores(step, writing, resumed_from, glue, tiny_models, tmp_path):
     """Checkpoints are written after 4, 8, 12 ... updates of 30."""

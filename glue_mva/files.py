@@ -62,9 +62,9 @@ def check_writable(folder: Path, option: str) -> None:
         UsageError: names the folder and the system's reason.
     """
     try:
-        with atomic_write(folder / ".writable") as stream:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as stream:
             stream.write(b"x")
-        (folder / ".writable").unlink()
     except OSError as error:
         raise UsageError(f"cannot write to {str(folder)!r}: {error.strerror}; take another {option}") from None
 

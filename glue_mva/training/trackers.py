@@ -71,23 +71,22 @@ class MLflow(MLflowCallback):
 
     def __init__(self, config: ResolvedConfig, name: str) -> None:
         super().__init__()
-        self._shown, self._began = _Shown(config, name), False
+        self._shown = _Shown(config, name)
 
     def setup(self, args: Any, state: Any, model: Any) -> None:
-        import mlflow
-
         with _beginning("mlflow"):
-            self._began = mlflow.active_run() is None
             super().setup(self._shown, state, model)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Not yet: `close` knows how the run ended."""
 
     def close(self, *, ok: bool) -> None:
-        """End the run there. One that was there before stays open."""
+        """End the run that it began there, be it nested in another. One that was there before stays open."""
         import mlflow
 
-        if self._began and mlflow.active_run() is not None:
+        # transformers would end whatever run is active when this object is collected, too
+        began, self._auto_end_run = self._auto_end_run, False
+        if began and mlflow.active_run() is not None:
             mlflow.end_run("FINISHED" if ok else "FAILED")
 
 

@@ -1,5 +1,7 @@
 """What wandb, MLflow and TensorBoard are told of a run; the first two where they are installed."""
 
+import gc
+
 import pytest
 
 from glue_mva import run
@@ -25,6 +27,31 @@ def test_mlflow_gets_a_run_for_each(status, glue, tiny_models, tmp_path, monkeyp
         assert entry.data.params["optim"] == "lamadam" and entry.data.params["seed"] == str(record.config.seed)
         losses = [point.value for point in client.get_metric_history(entry.info.run_id, "loss")]
         assert status == "diverged" or losses == pytest.approx(record.curves["loss"])
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_mlflow_ends_the_run_that_was_begun_and_no_other(nested, glue, tiny_models, tmp_path, monkeypatch):
+    """A run of the caller's is active, around ours or after it, when what is left of ours is collected."""
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path / 'store'}")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_NESTED_RUN", str(nested))
+    mlflow.set_experiment("glue")
+    config = config_of("rte", glue, tiny_models["bert"], tmp_path, report_to="mlflow")
+    gc.disable()
+    try:
+        first = None if nested else run(config)
+        with mlflow.start_run() as outer:
+            record = first or run(config)
+            assert mlflow.active_run().info.run_id == outer.info.run_id
+            gc.enable()
+            gc.collect()
+            assert mlflow.active_run().info.run_id == outer.info.run_id
+    finally:
+        gc.enable()
+    (ours,) = mlflow.search_runs(filter_string=f"run_name = '{record.run_id}'", output_format="list")
+    assert ours.info.status == "FINISHED"
+    assert ours.data.tags.get("mlflow.parentRunId") == (outer.info.run_id if nested else None)
 
 
 def test_a_tracker_that_cannot_begin_is_one_line(glue, tiny_models, tmp_path, monkeypatch):

@@ -283,8 +283,8 @@ def read_record(path: str | Path) -> RunRecord:
         RecordError: unreadable, not a record, or of another schema version.
     """
     path = Path(path)
-    path = path / RECORD_FILE if path.is_dir() else path
     try:
+        path = path / RECORD_FILE if path.is_dir() else path
         found = path.stat()
         if not stat.S_ISREG(found.st_mode) or found.st_size > LONGEST_RECORD:
             raise RecordError(f"{path}: no file of a record's size")

@@ -19,7 +19,7 @@ from glue_mva.training.environment import device_type
 
 def check_output(folder: Path) -> None:
     """Raise `UsageError` where the folder could not be made or written to; makes nothing itself."""
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    existing = next(p for p in (folder, *folder.absolute().parents) if os.access(p, os.F_OK))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UsageError(f"output {str(folder.parent)!r} cannot be written: {str(existing)!r} is not a writable folder")
 

@@ -15,7 +15,7 @@ from glue_mva.config import identity
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
 from glue_mva.files import STORAGE_ERRORS
-from glue_mva.record import LOCK_FILE, RecordError, read_own
+from glue_mva.record import LOCK_FILE, RecordError, RunRecord, read_own
 from glue_mva.sweep.protocol import Outcome
 from glue_mva.sweep.store import LOG_FILE, PREPARE_LOG_FILE, write_failed
 
@@ -38,9 +38,11 @@ class Finished:
 def execute(config: ResolvedConfig, run_id: str) -> Finished:
     """Make one run; never raises. What it prints goes to `<run_id>/log.txt`; a failed run leaves a record."""
     folder = Path(config.output) / run_id
+    earlier: RunRecord | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _wait_for_previous_owner(folder)
+        earlier = _stored(folder)
         if identity.run_id(config) != run_id:
             raise UsageError("data, model or optimizer changed since the sweep was started; start it again")
         with _output_to(folder / LOG_FILE):
@@ -48,22 +50,30 @@ def execute(config: ResolvedConfig, run_id: str) -> Finished:
 
             return Finished(run_id, Outcome.of(run(config)))
     except Exception as error:
-        return _failure(config, run_id, error)
+        return _failure(config, run_id, error, earlier)
 
 
-def _failure(config: ResolvedConfig, run_id: str, error: Exception) -> Finished:
+def _failure(config: ResolvedConfig, run_id: str, error: Exception, earlier: RunRecord | None) -> Finished:
+    """`earlier`: the record that the attempt found."""
     message = f"{type(error).__name__}: {error}".strip()
     trouble = trouble_of(error)
-    try:
-        stored = read_own(Path(config.output) / run_id)
-        if stored.is_finished and not config.force:  # it stood already when something else went wrong
+    stored = _stored(Path(config.output) / run_id)
+    if stored is not None and stored.is_finished:
+        if not config.force:  # it stood already when something else went wrong
             return Finished(run_id, Outcome.of(stored))
-    except RecordError:
+    elif stored == earlier:  # the attempt wrote none
         try:
             write_failed(config, run_id, message)
         except OSError as second:
             trouble = trouble_of(second)
     return Finished(run_id, Outcome("failed", None, error=message), trouble)
+
+
+def _stored(folder: Path) -> RunRecord | None:
+    try:
+        return read_own(folder)
+    except RecordError:
+        return None
 
 
 def trouble_of(error: BaseException) -> Trouble:

@@ -280,6 +280,19 @@ def test_a_checkpoint_without_room_stops_the_sweep(here: Path, tmp_path: Path):
     assert not list(path.parent.glob("work/checkpoint-*"))
 
 
+def test_the_record_of_a_failed_run_is_of_its_latest_attempt(here: Path, tmp_path: Path):
+    """Of one that was refused before it could write a record, too."""
+    sweep = one_run(here, tmp_path, optimizers=["tests.sweep.faulty:Broken"], weight_decay=0.0)
+    (run,) = known_runs(cells(sweep), {})
+    finished = execute(run.config, run.run_id)
+    record = read_record(Path(sweep.output) / run.run_id)
+    assert "no such step" in (finished.outcome.error or "") and "no such step" in (record.error or "")
+    assert record.data is not None  # all that the run itself knew
+    finished = execute(run.config.replace(data="nowhere"), run.run_id)
+    assert "no such step" not in (finished.outcome.error or "no such step")
+    assert read_record(Path(sweep.output) / run.run_id).error == finished.outcome.error
+
+
 def test_a_run_made_again_for_its_test_predictions_fails_without_a_loss(here: Path, tmp_path: Path):
     """`launch` forces it; the result that stands is neither overwritten nor taken for the new one."""
     sweep = one_run(here, tmp_path)

@@ -1,5 +1,6 @@
 """`glue-mva export`."""
 
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -85,6 +86,8 @@ def _compare(record: "RunRecord", again: "RunRecord", difference: float, scratch
     if again.status == "ok" and again.score == record.score:
         if difference == 0:
             print("the same score and every dev output, bit for bit")
+        elif math.isnan(difference):
+            print("the same score; its dev outputs cannot be read and were not compared")
         else:
             print(f"the same score; dev outputs differ by at most {difference:.2g}")
         return

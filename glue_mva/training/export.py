@@ -3,6 +3,7 @@
 import json
 import shutil
 import uuid
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,7 @@ def _largest_difference(one: Path, other: Path) -> float:
         with np.load(one / PREDICTIONS_FILE) as a, np.load(other / PREDICTIONS_FILE) as b:
             names = [name for name in b if name.endswith("/best")]
             return max(float(np.abs(a[name] - b[name]).max()) for name in names)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return float("nan")
 
 

@@ -24,7 +24,7 @@ tags: [glue, {task}, glue-mva]
 |---|---|---|
 {rows}
 
-Values are those of the best of {epochs} epochs by {headline} on the dev set, on which that epoch was chosen.{partial}
+Values are those of the best of {epochs} epochs by {headline} on {evaluated}, on which that epoch was chosen.{partial}
 
 Made by glue-mva {version} with
 
@@ -50,6 +50,7 @@ def write_model_card(record: RunRecord, folder: Path) -> Path:
         rows="\n".join(lines),
         epochs=len(record.epochs),
         headline=task.headline,
+        evaluated="held-out training rows" if record.data is not None and record.data.holdout else "the dev set",
         partial=PARTIAL if record.data is not None and record.data.partial else "",
         scale=SCALE.format(task.label_range[1]) if task.is_regression and config.scale_targets else "",
         version=record.environment.get("glue_mva"),

@@ -14,10 +14,13 @@ from typer.testing import CliRunner
 
 from glue_mva import run
 from glue_mva.cli import app
-from glue_mva.cli.export import _push
+from glue_mva.cli.export import _compare, _push
 from glue_mva.errors import UsageError
 from glue_mva.inference.classifier import Classifier
 from glue_mva.record import read_record
+from glue_mva.training.export import _largest_difference
+from glue_mva.training.model_card import write_model_card
+from tests.report.factory import make_record
 from tests.training.test_run import config_of
 
 
@@ -92,6 +95,26 @@ def test_another_score_is_refused_but_not_lost(runs, tmp_path):
     assert "training" not in done.output.partition("made again")[2]  # what was made is not made a second time
     assert f"{best.score / 100:.4f}" in (tmp_path / "model" / "README.md").read_text()
     assert made and not (tmp_path / "model.run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
+def test_damaged_predictions_are_not_compared(content, tmp_path, capsys):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "predictions.npz", **{"validation/best": np.ones(3)})
+    assert _largest_difference(tmp_path / "one", tmp_path / "other") == 0
+    (tmp_path / "one" / "predictions.npz").write_bytes(content)
+    difference = _largest_difference(tmp_path / "one", tmp_path / "other")
+    record = make_record("rte", "adam")
+    _compare(record, record, difference, tmp_path, False)
+    assert "the same score; its dev outputs cannot be read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("holdout", "said"), [(False, "accuracy on the dev set"), (True, "on held-out training rows")])
+def test_the_card_says_which_rows_chose_the_epoch(holdout, said, tmp_path):
+    record = make_record("rte", "adam")
+    held = record.model_copy(update={"data": record.data.model_copy(update={"holdout": holdout})})
+    assert f"{said}, on which that epoch was chosen" in write_model_card(held, tmp_path).read_text()
 
 
 def test_data_may_move_but_not_change(runs, tmp_path):

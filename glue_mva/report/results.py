@@ -9,9 +9,10 @@ import pandas as pd
 
 from glue_mva.errors import UsageError
 from glue_mva.report.across import Across, across, across_table
-from glue_mva.report.aggregate import Row, Study, cell_table, run_table, study
+from glue_mva.report.aggregate import Row, Study, study
 from glue_mva.report.comparisons import Pair, compare, comparison_table, verdict_table
 from glue_mva.report.curves import curve_table
+from glue_mva.report.frames import cell_table, run_table
 from glue_mva.report.load import load_runs
 from glue_mva.report.pairs import find_row, parse_pairs
 from glue_mva.report.selection import Selection, best_of_table, selections

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from glue_mva.report.aggregate import Row
+from glue_mva.report.columns import in_table
 from glue_mva.report.plots import NAME_WIDTH, add_legend, balanced, looks, panels, unit
 from glue_mva.report.selection import Selection
 from glue_mva.style import TEXT_WIDTH, figure_style, figure_text
@@ -70,7 +71,7 @@ def line_figure(found: Sequence[Selection], rows: Sequence[Row]) -> "Figure | No
                 lost = tried[s.runs["score"].isna()]
                 ax.plot(lost, [0.03] * len(lost), linestyle="", marker="x", color=own.color, markersize=4,
                         transform=ax.get_xaxis_transform())  # fmt: skip
-                chosen = s.points[name] == (s.chosen.in_table[name] if s.chosen else None)
+                chosen = s.points[name] == (in_table(s.chosen)[name] if s.chosen else None)
                 ax.plot(at[chosen], s.points["median"][chosen], linestyle="", marker="o", markersize=8, color=own.color,
                         markerfacecolor="none", markeredgewidth=0.8)  # fmt: skip
                 ticks |= set(at)
@@ -139,7 +140,7 @@ def _heatmap(ax: "Axes", s: Selection, x: str, y: str, scale: tuple[float, float
     grid = cells["median"].max().unstack(x).sort_index()
     diverged = cells["diverged"].sum().unstack(x).reindex_like(grid).to_numpy()
     values = grid.to_numpy(dtype=float)
-    best = (s.chosen.in_table[x], s.chosen.in_table[y]) if s.chosen else None
+    best = (in_table(s.chosen)[x], in_table(s.chosen)[y]) if s.chosen else None
     ax.imshow(values, cmap="cividis", vmin=scale[0], vmax=scale[1], aspect="auto", origin="lower")
     for i, across in enumerate(grid.index):
         for j, along in enumerate(grid.columns):

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from glue_mva.report import stats
 from glue_mva.report.aggregate import POINT, Row, Study
-from glue_mva.sweep.hparams import Hparams, further_from, scalar, shown
+from glue_mva.report.columns import column, in_columns, in_table
+from glue_mva.sweep.hparams import Hparams, further_from, shown
 from glue_mva.tasks import TASKS
 from glue_mva.text import markdown_table, rate, score, signed
 
@@ -27,7 +28,7 @@ class Selection:
     """The search runs: their `hparams`, `seed`, `score` (NaN without one)."""
     chosen: Hparams | None
     hparams: list[str] = field(default_factory=lambda: ["lr", "weight_decay"])
-    """Names of what tells the points apart: lr, weight decay, and whatever else the row searches."""
+    """Columns of what tells the points apart: lr, weight decay, and whatever else the row searches."""
     edges: list[str] = field(default_factory=list)
     """Where the chosen point lies on the edge of what was searched: `lr is the highest`."""
     search_score: float = math.nan
@@ -49,9 +50,9 @@ def selections(made: Study) -> list[Selection]:
 def _selection(made: Study, task: str, row: Row) -> Selection:
     runs = made.of(task, row.name, "search")
     scored = runs.assign(score=runs["score"].where(runs["status"] == "ok"))
-    further = [further_from(text) for text in scored["further"]]
+    further = [in_columns(further_from(text)) for text in scored["further"]]
     names = ["lr", "weight_decay", *(further[0] if further else ())]
-    scored = scored.assign(**{name: [scalar(point[name]) for point in further] for name in names[2:]})
+    scored = scored.assign(**{name: [point[name] for point in further] for name in names[2:]})
     groups = scored.groupby(names)
     points = groups.agg(median=("score", "median"), runs=("score", "size"),
                         diverged=("status", lambda s: int((s == "diverged").sum()))).reset_index()  # fmt: skip
@@ -62,7 +63,7 @@ def _selection(made: Study, task: str, row: Row) -> Selection:
     if result.chosen is None:
         return result
     result.edges = edges(points, result.chosen)
-    at = points[[tuple(point) == tuple(result.chosen.in_table.values()) for point in points[names].to_numpy(object)]]
+    at = points[[tuple(point) == tuple(in_table(result.chosen).values()) for point in points[names].to_numpy(object)]]
     result.search_score = float(at["median"].iloc[0]) if len(at) else math.nan
     final = made.final(task, row.name)
     result.final_median = float(made.scores(task, row.name).median())
@@ -83,7 +84,7 @@ def _tried(runs: pd.DataFrame) -> NDArray[np.float64]:
 def edges(points: pd.DataFrame, chosen: Hparams) -> list[str]:
     """Searched hyperparameters whose chosen value is the lowest or highest of several."""
     found = []
-    for name, value in chosen.in_table.items():
+    for name, value in in_table(chosen).items():
         values = points[name].unique()
         if len(values) > 1 and not isinstance(value, bool | str) and value in (values.min(), values.max()):
             end = "lowest" if value == values.min() else "highest"
@@ -117,7 +118,7 @@ def selection_markdown(found: list[Selection]) -> str:
     body = []
     others = list(dict.fromkeys(name for s in found for name in s.hparams[2:]))
     for s in found:
-        further = dict(s.chosen.others) if s.chosen else {}
+        further = {column(name): value for name, value in s.chosen.others} if s.chosen else {}
         lr, decay = (rate(s.chosen.lr), rate(s.chosen.weight_decay)) if s.chosen else ("-", "-")
         drop = signed(s.search_score - s.final_median) if s.fresh_seeds else "-"
         body.append([TASKS[s.task].title, s.row.label, str(len(s.points)), lr, decay,

@@ -20,16 +20,6 @@ class Hparams:
     """(name, value) of whatever else is searched; lists as tuples."""
 
     @property
-    def named(self) -> dict[str, Any]:
-        """name -> value of all of them."""
-        return {"lr": self.lr, "weight_decay": self.weight_decay, **dict(self.others)}
-
-    @property
-    def in_table(self) -> dict[str, Any]:
-        """The same with lists as text, so that a table can be grouped by them."""
-        return {name: scalar(value) for name, value in self.named.items()}
-
-    @property
     def further(self) -> str:
         """The others as a table in JSON; empty where there are none."""
         return json.dumps(dict(self.others)) if self.others else ""

@@ -10,7 +10,8 @@ import pytest
 from glue_mva.config.identity import identity
 from glue_mva.errors import UsageError
 from glue_mva.record import read_record
-from glue_mva.report.aggregate import Study, cell_table, missing_reason, run_table, study
+from glue_mva.report.aggregate import Study, missing_reason, study
+from glue_mva.report.frames import cell_table, run_table
 from glue_mva.report.load import check_comparable, load_runs
 from glue_mva.report.results import results
 from glue_mva.sweep.config import SweepConfig

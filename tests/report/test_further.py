@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 
 from glue_mva.report.build import build_report
+from glue_mva.report.columns import TAKEN, column
+from glue_mva.report.load import load_runs
 from glue_mva.report.results import Results, results
 from glue_mva.report.selection import selection_markdown
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.kept import keep_sweep
 from glue_mva.sweep.protocol import Outcome, cells, known_runs
 from tests.report.factory import make_record, write_run
+from tests.report.make_golden import FOLDER, REPORT
 
 
 def written(folder: Path, *rows: object, **values: object) -> Results:
@@ -24,7 +27,8 @@ def written(folder: Path, *rows: object, **values: object) -> Results:
         for run in known_runs(cells(sweep), outcomes):
             if run.run_id not in outcomes:
                 c, beta = run.config, dict(run.hparams.others).get("beta1", 0.9)
-                score = 80.0 - 1e5 * c.lr - 10 * beta - c.seed / 1e4
+                worse = sum(value for value in c.optim_args.values() if value in (100, 200)) / 1000
+                score = 80.0 - 1e5 * c.lr - 10 * beta - c.seed / 1e4 - worse
                 record = make_record(c.task, c.optim, lr=c.lr, weight_decay=c.weight_decay, seed=c.seed,
                                      optim_args=c.optim_args, score=score)  # fmt: skip
                 write_run(folder, record)
@@ -93,3 +97,39 @@ def test_values_that_are_no_numbers(tmp_path: Path) -> None:
     page = build_report(made, tmp_path / "report")
     assert "heatmap" in page.figures and made.searches[0].edges == []
     assert r"| 1e-5 | 0.1 | \[0.8, 0.99\] | false |" in selection_markdown(made.searches)
+
+
+@pytest.mark.parametrize("name", [*sorted(TAKEN - {"lr", "weight_decay"}), "rank", "mode"])
+def test_an_argument_with_the_name_of_a_column_of_the_report(tmp_path: Path, name: str) -> None:
+    """Columns, points and scores are those of the same search under any other name."""
+    mine = {"optim": "m:Mine", "search": {name: [100, 200]}, "lr": 1e-5, "name": "mine"}
+    made = written(tmp_path / "runs", "adam", mine)
+    own = column(name)
+    assert own == (f"optim_args.{name}" if name in TAKEN else name)
+    cells, runs, search = made.cells, made.runs, made.searches[1]
+    assert cells.columns.is_unique and runs.columns.is_unique
+    of_mine = cells[cells["row"] == "mine"]
+    assert list(of_mine["stage"]) == ["final", "search", "search"] and list(of_mine[own]) == [100, 100, 200]
+    assert list(of_mine["chosen"]) == [True, True, False] and list(of_mine["runs"]) == [2, 1, 1]
+    assert sorted(runs.loc[runs["row"] == "mine", own]) == [100] * 3 + [200]
+    assert search.hparams == ["lr", "weight_decay", own] and list(search.points[own]) == [100, 200]
+    assert list(search.points["median"]) == pytest.approx([69.7999, 69.6999])
+    assert search.search_score == pytest.approx(69.7999) and search.edges == [f"{own} is the lowest"]
+    assert f"| 1e-5 | 0.1 | 100 | {search.search_score:.2f} |" in selection_markdown(made.searches)
+    assert made.table.entries["rte", "mine"].reason is None
+
+
+def test_a_report_with_such_an_argument(tmp_path: Path) -> None:
+    mine = {"optim": "m:Mine", "search": {"score": [100, 200], "median": [100, 200]}, "lr": 1e-5, "name": "mine"}
+    page = build_report(written(tmp_path / "runs", "adam", mine), tmp_path / "report")
+    assert {"search", "heatmap"} <= set(page.figures)
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert r"| optim_args.score | optim_args.median |" in text.replace("\\", "")
+
+
+def test_all_columns_of_the_tables_are_taken() -> None:
+    made = results(FOLDER / "runs", sweep=FOLDER / "sweep.toml")
+    read = {name: set(pd.read_csv(REPORT / name, nrows=0)) for name in ("runs.csv", "cells.csv")}
+    found = set(load_runs([FOLDER / "runs"]).table) | set(made.made.members) | set(read["runs.csv"] | read["cells.csv"])
+    points = made.searches[0].points.columns
+    assert {name for name in found | set(points) if "/" not in name} == TAKEN

@@ -8,7 +8,8 @@ import pytest
 from glue_mva import paper, text
 from glue_mva.record import CONSTANT
 from glue_mva.report import tables
-from glue_mva.report.aggregate import Study, run_table, study
+from glue_mva.report.aggregate import Study, study
+from glue_mva.report.frames import run_table
 from glue_mva.report.load import load_runs
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.tasks import TASKS

@@ -179,7 +179,7 @@ def _cost(page: Page) -> str:
     body = [
         [TASKS[line["task"]].title, labels[line["row"]], rate(line["lr"]), rate(line["weight_decay"]),
          *(shown(line[name]) for name in further), count(value(line, "updates")), score(value(line, "best_epoch")),
-         score(line["median"]), score(value(line, "median_last_score")), score(value(line, "majority_score")),
+         score(value(line, "median")), score(value(line, "median_last_score")), score(value(line, "majority_score")),
          seconds(value(line, "seconds")), size(value(line, "peak_memory_bytes")),
          size(value(line, "optimizer_state_bytes"))]
         for _, line in cells.iterrows()

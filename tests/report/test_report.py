@@ -29,6 +29,8 @@ from glue_mva.report.curves import band, cell_band
 from glue_mva.report.load import load_runs
 from glue_mva.report.results import results
 from glue_mva.style import new_figure
+from glue_mva.sweep import SweepConfig
+from glue_mva.sweep.kept import keep_sweep
 from tests.processes import command
 from tests.report.factory import make_record, write_predicted_run, write_run
 from tests.report.make_golden import REPORT, TABLES, TEXTS, make_report
@@ -218,6 +220,17 @@ def test_nothing_but_diverged_runs(tmp_path: Path) -> None:
     write_run(tmp_path / "runs", make_record("rte", "adam", score=None, status="diverged", seed=1))
     build_report(results(tmp_path / "runs"), tmp_path / "out")
     assert "RTE, Adam: diverged" in (tmp_path / "out" / "table3.md").read_text()
+
+
+def test_every_run_of_a_sweep_with_one_point_diverged(tmp_path: Path) -> None:
+    """The search is finished, so there is a chosen point, and no column of scores."""
+    runs, point = tmp_path / "runs", {"lr": 1e-5, "weight_decay": 0.1}
+    for seed in (1, 2):
+        write_run(runs, make_record("rte", "adam", score=None, status="diverged", seed=seed, curves=False, **point))
+    keep_sweep(SweepConfig(tasks=["rte"], optimizers=["adam"], final_seeds=2, output=str(runs), **point))
+    build_report(results(runs), tmp_path / "out")
+    assert "| RTE | Adam | 1e-5 | 0.1 |" in (tmp_path / "out" / "report.md").read_text()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*TEXTS, *TABLES, "report.html", "figures"}
 
 
 def test_a_run_that_failed_at_once_has_a_record_without_parts(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def _check_data(table: Cells) -> None:
 
 def estimate_speed(sweep: SweepConfig, machines: Machines | None = None) -> Speed:
     """Speed from the records of the same model in the sweep's folder, of the device most of them ran on; else the
-    stated assumption.
+    stated assumption. Runs that share a GPU are assumed to share that speed, and to gain nothing by it.
 
     Args:
         machines: look at records of GPUs only, and assume a GPU.
@@ -229,17 +229,17 @@ def estimate_speed(sweep: SweepConfig, machines: Machines | None = None) -> Spee
         return _assumed_speed(model, machines)
     device, rates = max(found.items(), key=lambda item: len(item[1]))
     tasks = {task for task, _, _ in rates}
+    share = machines.runs_per_gpu if machines is not None else 1
     return Speed(
-        statistics.median(rate for _, rate, _ in rates),
-        {task: statistics.median(rate for t, rate, _ in rates if t == task) for task in tasks},
-        f"from {len(rates)} records of {model} on {device}",
+        statistics.median(rate for _, rate, _ in rates) / share,
+        {task: statistics.median(rate for t, rate, _ in rates if t == task) / share for task in tasks},
+        f"from {len(rates)} records of {model} on {device}" + (f", divided among {share} runs" if share > 1 else ""),
         measured=True,
         record_bytes=statistics.fmean(size for _, _, size in rates),
     )
 
 
 def _assumed_speed(model: str, machines: Machines | None) -> Speed:
-    """Runs that share a GPU are assumed to share its speed, and to gain nothing by it."""
     kind = "gpu" if machines is not None or os.path.exists("/dev/nvidia0") else "cpu"  # noqa: PTH110 - a device node
     rate = ASSUMED_TOKENS_PER_SECOND[kind] * ASSUMED_PARAMETERS / _parameters(model)
     where = "one GPU" if kind == "gpu" else "the CPU (no GPU seen here)"

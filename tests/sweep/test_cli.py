@@ -22,6 +22,7 @@ from glue_mva.sweep.protocol import cells
 from glue_mva.sweep.store import LOG_FILE
 from glue_mva.sweep.unit import unit_of
 from tests.processes import Done, command, running
+from tests.report.factory import make_execution, make_record, write_run
 
 
 def test_refused_with_two_and_one_line(here: Path):
@@ -202,6 +203,19 @@ def test_plan_counts_runs_and_updates(finished: Path, here: Path):
     assert "assumed, not measured" in shown.stdout
     assert "--protocol fixed would save" in shown.stdout
     assert not (here / "elsewhere").exists()
+
+
+def test_runs_that_share_a_gpu_are_planned_to_share_the_speed_of_the_records(tmp_path: Path):
+    sweep = SweepConfig(tasks=["rte"], optimizers=["adam"], lr=1e-5, weight_decay=0.1, output=str(tmp_path))
+    record = make_record("rte", "adam", lr=1e-5, weight_decay=0.1, seed=1)
+    gpu = make_execution(1, device="NVIDIA H200", device_type="cuda")
+    write_run(tmp_path, record.model_copy(update={"execution": gpu}))
+    alone, shared = (make_plan(sweep, {}, Machines(1, n)) for n in (1, 2))
+    assert alone.speed.basis == "from 1 records of FacebookAI/roberta-base on NVIDIA H200"
+    assert shared.speed.basis == f"{alone.speed.basis}, divided among 2 runs"
+    assert shared.lines[-1].seconds == pytest.approx(2 * alone.lines[-1].seconds)
+    assert shared.speed.tokens_per_second == pytest.approx(alone.speed.tokens_per_second / 2)
+    assert shared.wall_seconds == pytest.approx(alone.wall_seconds)
 
 
 def test_plan_says_hours_on_gpus_and_where_data_are_partial(tmp_path: Path):

@@ -2,7 +2,8 @@
 written here. What all figures of the report share is here too."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from glue_mva.report.aggregate import Row, Study
 from glue_mva.report.comparisons import Pair
 from glue_mva.style import (
     COLUMN_WIDTH,
+    FURTHER_COLORS,
+    FURTHER_MARKERS,
     MUTED,
     OPTIMIZER_COLORS,
     OPTIMIZER_MARKERS,
@@ -38,7 +41,8 @@ ALL = "all tasks"
 
 def looks(rows: Sequence[Row]) -> dict[str, Look]:
     """Name of each row -> its look: the paper's optimizers always have theirs, a row with a matched step size looks as
-    the plain row of its optimizer, dashed, and any other row has a look of its own."""
+    the plain row of its optimizer, dashed (a second one has a colour of its own), and any other row has a look of its
+    own."""
     found: dict[str, Look] = {}
     for row in (r for r in rows if not r.matched):
         if row.name in OPTIMIZER_COLORS:
@@ -47,8 +51,16 @@ def looks(rows: Sequence[Row]) -> dict[str, Look]:
             found[row.name] = further_look(sum(name not in OPTIMIZER_COLORS for name in found))
     plain = {r.optim: found[r.name] for r in reversed(rows) if not r.matched}
     for place, row in enumerate(r for r in rows if r.matched):
-        found[row.name] = plain.get(row.optim, further_look(len(found) + place)).as_control()
+        own = plain.get(row.optim, further_look(len(found) + place)).as_control()
+        found[row.name] = _free([own], found.values(), found.values())
     return found
+
+
+def _free(wanted: Sequence[Look], taken: Collection[Look], rows: Collection[Look]) -> Look:
+    """The first of some looks that is not taken; where all are, that of the control of an optimizer that is no row."""
+    further = (further_look(place) for place in range(len(FURTHER_COLORS) * len(FURTHER_MARKERS)))
+    controls = (look.as_control() for look in further if look not in rows)
+    return next((look for look in chain(wanted, controls) if look not in taken), wanted[0])
 
 
 def unit(task: str) -> str:
@@ -146,7 +158,8 @@ def forest_figure(made: Study, pairs: Sequence[Pair], margin: float) -> "Figure 
     entries: list[tuple[str, Look]] = []
     for pair in drawn:
         own = look[pair.a.name]
-        entries.append((pair.name, own if all(own != known for _, known in entries) else own.as_control()))
+        taken = [known for _, known in entries]
+        entries.append((pair.name, _free([own, own.as_control()], taken, look.values())))
     lines = [*made.tasks, *([ALL] if len(made.tasks) > 1 else [])]
     step = 0.8 / len(drawn)
     with figure_style():

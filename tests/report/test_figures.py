@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from glue_mva.report import drawing
 from glue_mva.report.aggregate import Row, ordered
-from glue_mva.report.plots import balanced, looks
+from glue_mva.report.plots import balanced, forest_figure, looks
 from glue_mva.report.results import results
 from glue_mva.style import OPTIMIZER_COLORS, figure_text
 from glue_mva.sweep import SweepConfig
@@ -107,6 +107,27 @@ def test_no_two_rows_look_alike_and_the_papers_keep_their_colours() -> None:
     others = [look[row.name] for row in rows if row.name not in OPTIMIZER_COLORS and not row.matched][:8]
     assert len({own.color for own in others}) == len({own.marker for own in others}) == 8
     assert (look["adam-eta'"].color, look["adam-eta'"].line, look["adam-eta'"].filled) == ("#0072B2", "--", False)
+
+
+def test_matched_rows_of_one_optimizer_do_not_look_alike() -> None:
+    rows = [Row("adam", "adam"), Row("m:Mine", "m:Mine"), *(Row(f"adam to {k}", "adam", k) for k in "abc")]
+    look = looks(rows)
+    assert len(set(look.values())) == len(rows)
+    assert look["adam to a"] == look["adam"].as_control()
+    assert all((look[f"adam to {k}"].line, look[f"adam to {k}"].filled) == ("--", False) for k in "abc")
+    assert look["m:Mine"].as_control() not in look.values()  # as which a row of that optimizer would look
+
+
+def test_pairs_with_one_row_first_do_not_look_alike(tmp_path: Path) -> None:
+    for optim in ("adam", "laprop", "madam", "lamadam"):
+        for seed in (1, 2, 3):
+            write_run(tmp_path, make_record("rte", optim, score=70.0 + len(optim) + seed**2, seed=seed))
+    found = results(tmp_path, compare=["lamadam:adam", "lamadam:madam"])
+    figure = forest_figure(found.made, found.pairs, found.margin)
+    assert figure is not None and [pair.a.name for pair in found.pairs].count("lamadam") == 3
+    handles = figure.legends[0].legend_handles
+    drawn = {(h.get_color(), h.get_linestyle(), h.get_marker(), h.get_markerfacecolor()) for h in handles}
+    assert len(drawn) == len(found.pairs)
 
 
 def test_further_colours_can_be_told_apart() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from glue_mva import paper
+from glue_mva.record import CONSTANT
 from glue_mva.report import suite
 from glue_mva.report.aggregate import Row, Study, fates, missing_reason
 from glue_mva.report.mixtures import mixtures
@@ -87,13 +88,12 @@ def table3(made: Study, *, with_paper: bool = False) -> Table3:
             final = made.final(task, row.name)
             if entry.reason is None and (lost := fates(final)):
                 notes.append(f"{TASKS[task].title}, {row.label}: {lost} of {len(final)} runs, not in the median")
-            warnings = final["warnings"].value_counts()
-            for warning, runs in warnings.items():
+            for warning, runs in final["warnings"].value_counts().items():
                 notes.append(f"{TASKS[task].title}, {row.label}: {runs} of {len(final)} runs: {warning}")
             for names, runs in final["failed_checks"].value_counts().items():
                 plain = f"{runs} of {len(final)} runs took the plain path, since a check of a fast one failed: {names}"
                 notes.append(f"{TASKS[task].title}, {row.label}: {plain}")
-            if warnings.empty and entry.reason is None and (unlearned := _unlearned(made, task, row)):
+            if entry.reason is None and (unlearned := _unlearned(made, task, row)):
                 notes.append(f"{TASKS[task].title}, {row.label}: {unlearned}")
         entries[AVERAGE, row.name] = _average(made, row, [entries[task, row.name] for task in made.tasks])
     table = Table3(
@@ -118,9 +118,10 @@ def _constant(made: Study, task: str, row: Row) -> float:
 
 
 def _unlearned(made: Study, task: str, row: Row) -> str:
-    """`1 of 4 seeds (3) is no better than a constant prediction`; empty where all learned."""
-    scores = made.scores(task, row.name)
-    seeds = sorted(scores[scores <= _constant(made, task, row)].index)
+    """`1 of 4 seeds (3) is no better than a constant prediction`; empty where all learned, or their records say so."""
+    scores, final = made.scores(task, row.name), made.final(task, row.name)
+    told = final.loc[final["warnings"].map(lambda text: CONSTANT in str(text)), "seed"]
+    seeds = sorted(set(scores[scores <= _constant(made, task, row)].index) - set(told))
     if not seeds:
         return ""
     which = f"{len(seeds)} of {len(scores)} seeds ({', '.join(map(str, seeds))})"

@@ -183,6 +183,19 @@ def test_warnings_of_final_runs_stand_under_the_table(tmp_path: Path) -> None:
     assert run_table(made)["warnings"].notna().sum() == 2
 
 
+def test_a_warning_hides_no_other_seed_that_is_no_better_than_a_constant_prediction(tmp_path: Path) -> None:
+    """Seed 1 says itself that it did not learn, seed 2 warns of something else, seed 3 of nothing; seed 4 learned."""
+    unknown = "6 % of the tokens are not known"
+    for seed, score, warnings in ((1, 50.0, [unknown, CONSTANT]), (2, 50.0, [unknown]), (3, 49.0, []), (4, 70.0, [])):
+        record = make_record("rte", "adam", score=score, seed=seed)
+        write_run(tmp_path, record.model_copy(update={"warnings": warnings}))
+    assert tables.table3(read(tmp_path)).notes == [
+        f"RTE, Adam: 1 of 4 runs: {unknown}; {CONSTANT}",
+        f"RTE, Adam: 1 of 4 runs: {unknown}",
+        "RTE, Adam: 2 of 4 seeds (2, 3) are no better than a constant prediction",
+    ]
+
+
 def test_no_row_mixes_two_versions_of_an_optimizer(tmp_path: Path) -> None:
     for seed, source, created in ((1, "old", "01"), (2, "old", "02"), (3, "new", "03"), (4, "new", "04")):
         record = make_record("rte", "m:Mine", seed=seed, score=60.0 + seed, created=f"2026-01-{created}T00:00:00Z")

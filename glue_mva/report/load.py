@@ -91,7 +91,8 @@ def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
     if broken:
         runs.notes.append(_listed(f"{_count(len(broken), 'record')} could not be read and left out", broken))
     kept = _of_latest_versions(_without_duplicates(found, runs.notes), runs.notes)
-    runs.table = pd.DataFrame([read.row for read in kept]).set_index("run_id", drop=False)
+    table = pd.DataFrame([read.row for read in kept])
+    runs.table = table.assign(model=_one_name_each(table)).set_index("run_id", drop=False)
     for read in kept:
         run_id = read.row["run_id"]
         runs.curves[run_id], runs.environments[run_id], runs.configs[run_id] = (
@@ -145,6 +146,16 @@ def _without_duplicates(found: list[_Read], notes: list[str]) -> list[_Read]:
     if disagreeing:
         notes.append(_listed("copies of one run with different scores, the latest counts", disagreeing))
     return list(best.values())
+
+
+def _one_name_each(table: pd.DataFrame) -> "pd.Series[str]":
+    """Name of each run's model, (runs,): one that lies under several paths has the name that most of its runs give."""
+    known = table[table["model_digest"] != ""]
+    most = known.groupby("model_digest")["model"].agg(lambda names: names.mode().iloc[0]).to_dict()
+    of_name = {name: most[digest] for name, digest in zip(known["model"], known["model_digest"], strict=True)}
+    names = [most.get(digest) or of_name.get(name, name)
+             for name, digest in zip(table["model"], table["model_digest"], strict=True)]  # fmt: skip
+    return pd.Series(names, index=table.index)
 
 
 def _of_latest_versions(found: list[_Read], notes: list[str]) -> list[_Read]:

@@ -14,6 +14,7 @@ from glue_mva.report.aggregate import Study, missing_reason, study
 from glue_mva.report.frames import cell_table, run_table
 from glue_mva.report.load import check_comparable, load_runs
 from glue_mva.report.results import results
+from glue_mva.report.tables import table3
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.hparams import Hparams
 from glue_mva.sweep.kept import keep_sweep
@@ -265,6 +266,36 @@ def test_mixtures_are_refused_with_the_way_out(tmp_path: Path, other: dict, mess
     write_run(tmp_path, make_record("rte", "madam", seed=2, **other))
     with pytest.raises(UsageError, match=message):
         check_comparable(runs := load_runs([tmp_path]), runs.table["optim"])
+
+
+def test_one_model_under_several_paths_is_one_model_with_one_name(tmp_path: Path) -> None:
+    def write(optim: str, seed: int, name: str, digest: str | None, **values: str) -> None:
+        record = make_record("rte", optim, seed=seed, **values)
+        assert record.model is not None
+        model = record.model.model_copy(update={"name": name, "digest": digest})
+        write_run(tmp_path, record.model_copy(update={"model": model}))
+
+    write("adam", 1, "/a/small", "sha256:1")
+    write("madam", 1, "/a/small", "sha256:1")
+    write("adam", 2, "/b/small", "sha256:1")
+    write("madam", 2, "/b/small", None)  # which model lies there, another run says
+    made = study(load_runs([tmp_path]), None)
+    assert set(made.members["model"]) == {"/a/small"} and len(made.runs.table) == 4
+    assert "Model: /a/small (125 million parameters), not the paper's" in table3(made).caption
+    write("laprop", 1, "/d/small", "sha256:2")
+    write("laprop", 2, "/c/small", "sha256:2")
+    write("laprop", 3, "/c/small", "sha256:2")
+    with pytest.raises(UsageError, match=r"2 models .*: /a/small \(4 runs\), /c/small \(3 runs\)"):
+        study(load_runs([tmp_path]), None)
+
+
+def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    for seed, digest in ((1, "sha256:1"), (2, "sha256:2")):
+        record = make_record("rte", "adam", seed=seed)
+        assert record.model is not None
+        write_run(tmp_path, record.model_copy(update={"model": record.model.model_copy(update={"digest": digest})}))
+    with pytest.raises(UsageError, match="2 different models of one name"):
+        study(load_runs([tmp_path]), None)
 
 
 def test_where_picks_one_of_a_mixture(tmp_path: Path) -> None:

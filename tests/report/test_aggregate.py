@@ -11,6 +11,7 @@ from glue_mva.config.identity import identity
 from glue_mva.errors import UsageError
 from glue_mva.record import read_record
 from glue_mva.report.aggregate import Study, missing_reason, study
+from glue_mva.report.build import build_report
 from glue_mva.report.frames import cell_table, run_table
 from glue_mva.report.load import check_comparable, load_runs
 from glue_mva.report.results import results
@@ -19,7 +20,7 @@ from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.hparams import Hparams
 from glue_mva.sweep.kept import keep_sweep
 from glue_mva.sweep.protocol import Outcome, cells, known_runs
-from tests.report.factory import make_record, write_run
+from tests.report.factory import UPDATES, make_execution, make_record, write_run
 
 GRID = {"lr": [1e-5, 2e-5, 4e-5], "weight_decay": [0.1, 0.2]}
 
@@ -296,6 +297,27 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
         write_run(tmp_path, record.model_copy(update={"model": record.model.model_copy(update={"digest": digest})}))
     with pytest.raises(UsageError, match="2 different models of one name"):
         study(load_runs([tmp_path]), None)
+
+
+def test_times_of_resumed_runs_are_not_known(tmp_path: Path) -> None:
+    """A record has those since it was resumed; means are of the other runs."""
+    for optim, resumed in (("adam", (3,)), ("madam", (1, 2, 3))):
+        for seed in (1, 2, 3):
+            record = make_record("rte", optim, seed=seed)
+            execution = make_execution(seed, **({"resumed_from_step": 20, "total_seconds": 1.0, "train_seconds": 0.5,
+                                                 "eval_seconds": 0.1} if seed in resumed else {}))  # fmt: skip
+            write_run(tmp_path, record.model_copy(update={"execution": execution}))
+    found = results(tmp_path)
+    runs = found.runs.set_index(["row", "seed"]).sort_index()
+    for name in ("seconds", "train_seconds", "eval_seconds"):
+        assert runs.loc["adam", name].isna().tolist() == [False, False, True] and runs.loc["madam", name].isna().all()
+    assert runs["examples_per_second"].notna().all()
+    seconds = table_of(found.made)["seconds"].xs("final", level="stage")
+    assert seconds["adam"] == (42 + 43) / 2 and pd.isna(seconds["madam"])
+    speed = found.speed.set_index("row")
+    assert speed.loc["adam", "seconds"] == pytest.approx(30 / UPDATES * speed.loc["adam", "updates"])
+    assert speed.loc["madam", "updates"] > 0 and pd.isna(speed.loc["madam", "seconds"])
+    build_report(found, tmp_path / "report")
 
 
 def test_where_picks_one_of_a_mixture(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from glue_mva.report.results import results
 from glue_mva.style import new_figure
 from glue_mva.sweep import SweepConfig
 from glue_mva.sweep.kept import keep_sweep
+from tests.pages import ROOT
 from tests.processes import command
 from tests.report.factory import make_record, write_predicted_run, write_run
 from tests.report.make_golden import REPORT, TABLES, TEXTS, make_report
@@ -58,6 +59,14 @@ def test_golden_texts(golden: Path, name: str) -> None:
 def test_golden_tables(golden: Path, name: str) -> None:
     """Made anew by `python -m tests.report.make_golden`; numbers may differ in the last digits between platforms."""
     pd.testing.assert_frame_equal(pd.read_csv(golden / name), pd.read_csv(REPORT / name), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name != "table3.csv"])
+def test_every_column_is_named_in_the_docs(golden: Path, name: str) -> None:
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    columns = [re.sub(r"((best|last) )\w+/\w+$", r"\1<split>/<metric>", column)
+               for column in pd.read_csv(golden / name, nrows=0)]  # fmt: skip
+    assert [column for column in columns if f"`{column}`" not in text] == []
 
 
 def test_every_figure_is_there_in_both_formats_and_not_blank(golden: Path) -> None:

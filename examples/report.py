@@ -106,9 +106,10 @@ def write(folder: Path, preset: "Preset") -> str:
     runs.drop(columns="record").to_csv(folder / "runs.csv", index=False)
     text = f"# {preset.title}: {preset.metric}\n\n{table(runs, chosen, preset)}\n{notes(runs, chosen, preset)}"
     if chosen:
-        save_figure(curves(chosen, preset), folder / "curves")
         text += "\n![Training loss, score and average step size against updates](curves.png)\n"
     (folder / "report.md").write_text(text, encoding="utf-8")
+    if chosen:
+        save_figure(curves(chosen, preset), folder / "curves")
     return text
 
 

@@ -19,8 +19,10 @@ OPTIMIZER_COLORS: dict[str, str] = {
     "madam": "#D55E00",
     "lamadam": "#E69F00",
     "amsgrad": "#009E73",
+    "sgd": "#8C564B",
 }
-"""Okabe and Ito's colour-blind safe palette; blue for a constant beta2, orange for the MaxVA optimizers."""
+"""Okabe and Ito's colour-blind safe palette; blue for a constant beta2, orange for the MaxVA optimizers. Brown, for
+SGD, is in neither that palette nor the further colours."""
 
 OPTIMIZER_MARKERS: dict[str, str] = {
     "adam": "o",
@@ -28,6 +30,7 @@ OPTIMIZER_MARKERS: dict[str, str] = {
     "madam": "^",
     "lamadam": "D",
     "amsgrad": "v",
+    "sgd": "1",
 }
 """A second sign beside the colour, so that figures can be read in print without colour."""
 

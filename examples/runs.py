@@ -56,7 +56,7 @@ def new_accelerator() -> Accelerator:
 
 
 class DivergedError(Exception):
-    """The training loss is no longer a finite number."""
+    """The training loss, or a step of the optimizer, is no longer a finite number."""
 
 
 class TrialOver(Exception):  # noqa: N818 - not an error
@@ -72,6 +72,7 @@ class Progress:
         self.examples = 0
         self.loss_sum: Any = 0.0
         self.curves: dict[str, list[float]] = {"update": [], "loss": [], "lr": [], "step_size": []}
+        """And of MAdam and LaMAdam `beta_mean`, `beta_at_min` and `beta_at_max`: see `beta_statistics`."""
         self.evaluations: list[dict[str, float]] = []
         self.resumed_at: list[int] = []
 
@@ -144,7 +145,7 @@ class Run:
 
         p, main = self.progress, self.accelerator.is_main_process
         save_every = self.args.save_every or max(1, self.total // 20)
-        self.board = SummaryWriter(self.args.out / "tensorboard" / self.name, purge_step=p.update) if main else None
+        self.board = SummaryWriter(self.args.out / "tensorboard" / self.name, purge_step=p.update + 1) if main else None
         self.bar = progress_bar(total=self.total, initial=p.update, desc=self.name.rpartition("-")[0], leave=False)
         with self.bar, contextlib.closing(self.board) if main else contextlib.nullcontext():
             while p.update < self.total:
@@ -159,6 +160,8 @@ class Run:
                     raise TrialOver
                 if p.update % save_every == 0 and not self.args.try_updates:
                     self._save()
+            left = self.accelerator.reduce(torch.as_tensor(p.loss_sum, device=self.accelerator.device)).item()
+            self._require_finite({"training loss": left}, p.update)  # of the updates since the last point of the curves
 
     def autocast(self) -> torch.autocast:
         """bfloat16 where the run's precision says so; weights and optimizer stay float32."""
@@ -173,23 +176,27 @@ class Run:
             examples: how many examples the update took, over all processes.
 
         Raises:
-            DivergedError: the loss is not finite.
+            DivergedError: the loss or a step is not finite; the curves end before it.
         """
         p = self.progress
         p.loss_sum = p.loss_sum + loss.detach().float()
         p.examples += examples
         if (p.update + 1) % self.log_every == 0:
             mean = self.accelerator.reduce(p.loss_sum, "mean").item() / self.log_every
-            if not math.isfinite(mean):
-                raise DivergedError(f"the training loss is {mean} at update {p.update + 1}")
             p.loss_sum = 0.0
-            point = {"update": p.update + 1, "loss": mean, "lr": self.lr, "step_size": self.probe.read()["step_size"]}
-            for name, value in point.items():
-                p.curves[name].append(value)
+            probed = self.probe.read()
+            self._require_finite({"training loss": mean} | probed, p.update + 1)
+            for name, value in {"update": p.update + 1, "loss": mean, "lr": self.lr, **probed}.items():
+                p.curves.setdefault(name, []).append(value)
                 if self.board and name != "update":
                     self.board.add_scalar(name, value, p.update + 1)
             self.bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
         p.seconds += time.perf_counter() - self._began
+
+    def _require_finite(self, values: dict[str, float], update: int) -> None:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"the {name.replace('_', ' ')} is {value} at update {update}")
 
     def evaluated(self, name: str, score: float) -> None:
         """Keeps a score of the update at hand for the curves."""

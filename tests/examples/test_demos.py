@@ -42,6 +42,17 @@ def test_a_trial_of_three_updates_says_its_speed_and_leaves_no_record(name: str,
     assert not records(tmp_path)
 
 
+def test_a_run_whose_steps_are_infinite_leaves_a_record_and_the_next_ones_are_trained(tmp_path: Path) -> None:
+    words = ["--demo", "--out", tmp_path, "--optim", "laprop", "--epochs", "1", "--weight-decay", "0", "--seeds", "1"]
+    words += ["--hold-out", "0.1", "--lr", "3e38", "1e-3"]
+    done = script(EXAMPLES / "image_classification.py", *words)
+    assert done.returncode == 0, done.stderr
+    found = {record["settings"]["lr"]: record for record in map(json.loads, records(tmp_path).values())}
+    assert found[3e38]["status"] == "diverged" and "step size is nan at update 1" in found[3e38]["error"]
+    assert found[3e38]["curves"]["loss"] == [] and found[1e-3]["status"] == "ok"
+    assert "Diverged: LaProp lr 3e+38 seed 1" in done.stdout
+
+
 def die_after_the_checkpoint_at_update_6() -> None:
     """The process ends there, with no chance to clean up."""
     runs = importlib.import_module("runs")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,38 +37,52 @@ def read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not a whole record of the examples; delete it to train that run again") from None
 
 
+def records(folder: Path) -> list[dict[str, Any]]:
+    """All records of a folder, in the order of their names."""
+    return [read(path) for path in sorted((folder / "records").glob("*.json"))]
+
+
+def require_one_experiment(folder: Path, settings: Sequence[dict[str, Any]]) -> None:
+    """Raises UsageError where settings of runs in one folder differ in more than what is searched."""
+    for name in settings[0]:
+        values = {json.dumps(s.get(name)) for s in settings}
+        if name not in SEARCHED and len(values) > 1:
+            raise UsageError(f"{folder} holds one experiment, but its runs would differ in {name} "
+                             f"({', '.join(sorted(values))}): take another --out")  # fmt: skip
+
+
 def load(folder: Path) -> pd.DataFrame:
     """All runs of a folder, a row each: the searched settings, `status`, `validation`, `test` and `record`.
 
     Raises:
         UsageError: no records, or records of different experiments.
     """
-    records = [read(path) for path in sorted((folder / "records").glob("*.json"))]
-    if not records:
+    found = records(folder)
+    if not found:
         raise UsageError(f"no records in {folder / 'records'}: train first, with the same --out and without --report")
-    for name in records[0]["settings"]:
-        values = {json.dumps(r["settings"].get(name)) for r in records}
-        if name not in SEARCHED and len(values) > 1:
-            raise UsageError(f"the records in {folder} differ in {name} ({', '.join(sorted(values))}): "
-                             "one folder holds one experiment, take another --out")  # fmt: skip
+    require_one_experiment(folder, [r["settings"] for r in found])
     rows = [{name: r["settings"][name] for name in SEARCHED} | {"status": r["status"]}
             | {split: r["scores"].get(split) for split in ("validation", "test")}
-            | {"record": r} for r in records]  # fmt: skip
+            | {"record": r} for r in found]  # fmt: skip
     runs = pd.DataFrame(rows).astype({"validation": float, "test": float})
     runs["matched"] = runs["matched"].fillna("")
     return runs.sort_values(list(SEARCHED[:4]), ignore_index=True)
 
 
 def choose(runs: pd.DataFrame) -> dict[tuple[str, str], Cell]:
-    """The best cell of every (optimizer, matched): the highest median validation score, or test score where there is no
-    validation split, among the cells with the most seeds; none with a diverged run. In the order of `LABELS`."""
+    """The best cell of every (optimizer, matched), of those without a diverged run: the highest median validation
+    score, or test score where there is no validation split, over the seeds that they share. Cells that share no seed
+    with those of more seeds are left out. In the order of `LABELS`."""
     chosen = {}
     for row, own in runs.groupby(["optim", "matched"]):
-        cells = [cell for _, cell in own.groupby(["lr", "weight_decay"])]
-        most = max(len(cell) for cell in cells)
-        whole = [cell for cell in cells if len(cell) == most and (cell["status"] == "ok").all()]
-        if whole:
-            chosen[row] = max(whole, key=lambda cell: cell[selector(runs)].median())
+        cells = [cell for _, cell in own.groupby(["lr", "weight_decay"]) if (cell["status"] == "ok").all()]
+        scores, shared = {}, set(own["seed"])
+        for k in sorted(range(len(cells)), key=lambda k: -len(cells[k])):
+            if common := shared & set(cells[k]["seed"]):
+                shared = common
+                scores[k] = cells[k].set_index("seed")[selector(runs)]
+        if cells:
+            chosen[row] = cells[max(sorted(scores), key=lambda k: scores[k].loc[sorted(shared)].median())]
     return dict(sorted(chosen.items(), key=lambda item: (list(LABELS).index(item[0][0]), item[0][1])))
 
 
@@ -75,34 +90,63 @@ def selector(runs: pd.DataFrame) -> str:
     return "validation" if runs["validation"].notna().any() else "test"
 
 
-def matched(folder: Path, optim: str, target: str) -> tuple[float, float]:
+def unfinished(runs: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
+    """The cells without a diverged run that lack runs of some of these seeds, in words."""
+    lacking = []
+    for (optim, match, lr, decay), cell in runs.groupby(["optim", "matched", "lr", "weight_decay"]):
+        there = len(set(seeds) & set(cell["seed"]))
+        if there < len(set(seeds)) and (cell["status"] == "ok").all():
+            lacking.append(f"{label((optim, match))} lr {lr:g} decay {decay:g} has {there} of {len(set(seeds))} seeds")
+    return lacking
+
+
+def matched(folder: Path, optim: str, target: str, seeds: Sequence[int]) -> tuple[float, float]:
     """The (lr, weight decay) at which `optim` takes the average step size of `target`'s chosen cell: its own chosen lr
     times the ratio of the two average step sizes, each a mean over the run.
 
     Raises:
-        UsageError: one of the two has no finished runs.
+        UsageError: one of the two lacks runs of these seeds; or runs are there that were matched with other ones.
     """
-    chosen = choose(load(folder))
+    everything = load(folder)
+    runs = everything[everything["seed"].isin(seeds)]
+    chosen = choose(runs)
     for name in (optim, target):
         if (name, "") not in chosen:
             raise UsageError(f"--match {target}: {folder} has no finished runs of {LABELS[name]}; train them first")
-    sizes = {name: np.mean([r["curves"]["step_size"] for r in chosen[name, ""]["record"]]) for name in (optim, target)}
+    if lacking := unfinished(runs[runs["optim"].isin([optim, target]) & (runs["matched"] == "")], seeds):
+        raise UsageError(f"--match {target}: {lacking[0]} in {folder}; train the others first, or give --seeds")
     base = chosen[optim, ""].iloc[0]
-    return float(f"{base['lr'] * sizes[target] / sizes[optim]:.3g}"), float(base["weight_decay"])
+    lr = float(f"{base['lr'] * step_size(chosen[target, '']) / step_size(chosen[optim, '']):.3g}")
+    for earlier in everything[(everything["optim"] == optim) & (everything["matched"] == target)]["lr"]:
+        if earlier != lr:
+            raise UsageError(f"--match {target}: {LABELS[optim]}'s lr is {lr:g}, but {folder} has runs matched at "
+                             f"{earlier:g}, from other seeds or lrs: delete their records")  # fmt: skip
+    return lr, float(base["weight_decay"])
+
+
+def step_size(cell: Cell) -> float:
+    """Average step size over the run, the mean over seeds."""
+    return float(np.mean([np.mean(record["curves"]["step_size"]) for record in cell["record"]]))
 
 
 def label(row: tuple[str, str]) -> str:
     return LABELS[row[0]] + ("-\N{GREEK SMALL LETTER ETA}\N{PRIME}" if row[1] else "")
 
 
-def write(folder: Path, preset: "Preset") -> str:
+def write(folder: Path, presets: dict[str, "Preset"]) -> str:
     """Writes `report.md`, `runs.csv` and `curves.png`/`.svg` into `folder`.
+
+    Args:
+        presets: those of the script; the runs say which one they are of.
 
     Returns:
         The text of `report.md`.
     """
     runs = load(folder)
-    chosen = choose(runs)
+    name = runs["record"][0]["settings"].get("preset")
+    if name not in presets:
+        raise UsageError(f"{folder} has runs of preset {name}, and this script has {', '.join(presets)} only")
+    preset, chosen = presets[name], choose(runs)
     runs.drop(columns="record").to_csv(folder / "runs.csv", index=False)
     text = f"# {preset.title}: {preset.metric}\n\n{table(runs, chosen, preset)}\n{notes(runs, chosen, preset)}"
     if chosen:
@@ -133,7 +177,9 @@ def table(runs: pd.DataFrame, chosen: dict[tuple[str, str], Cell], preset: "Pres
                 "paper": "" if paper is None else f"{paper[0]:.2f}" + (f" ({paper[1]:.2f})" if paper[1] else ""),
             }
         )
-    shown = pd.DataFrame(rows)
+    for name in [n for n in preset.paper if n not in preset.best and rows and (n, "") not in chosen]:
+        rows.append({"": f"{LABELS[name]} (the paper copied it)", "paper": f"{preset.paper[name][0]:.2f}"})
+    shown = pd.DataFrame(rows).fillna("")
     empty = [name for name in shown.columns if (shown[name] == "").all()]
     return shown.drop(columns=empty).to_markdown(index=False, disable_numparse=True) + "\n" if rows else ""
 
@@ -156,7 +202,8 @@ def difference(cell: Cell, base: Cell | None) -> str:
 
 def notes(runs: pd.DataFrame, chosen: dict[tuple[str, str], Cell], preset: "Preset") -> str:
     """What the table means, and what stands against it."""
-    settings = {k: v for k, v in runs["record"][0]["settings"].items() if k not in SEARCHED}
+    record = runs["record"][0]
+    settings = {k: v for k, v in record["settings"].items() if k not in SEARCHED}
     lines = [
         "Median (standard error) over the seeds, of the weights after the last update.",
         f"Learning rate and weight decay are those with the highest median {selector(runs)} score"
@@ -169,13 +216,34 @@ def notes(runs: pd.DataFrame, chosen: dict[tuple[str, str], Cell], preset: "Pres
         lines.append("(edge): the chosen learning rate is the smallest or largest that was tried, so a better one may "
                      "lie beyond.")  # fmt: skip
     if any(row[1] for row in chosen):
-        lines.append("\N{GREEK SMALL LETTER ETA}\N{PRIME}: the learning rate at which the average step size equals "
-                     "that of " + ", ".join(sorted({LABELS[m] for _, m in chosen if m})) + ".")  # fmt: skip
+        lines.append("\N{GREEK SMALL LETTER ETA}\N{PRIME}: at the learning rate that was to give the average step "
+                     "size of another row; reached: " + "; ".join(
+                         f"{label((name, m))} {step_size(cell) / step_size(chosen[m, '']):.2f} times {LABELS[m]}'s"
+                         for (name, m), cell in chosen.items() if m and (m, "") in chosen) + ".")  # fmt: skip
     if diverged := runs[runs["status"] == "diverged"].to_dict("records"):
         lines.append("Diverged: " + ", ".join(f"{LABELS[r['optim']]} lr {r['lr']:g} seed {r['seed']}" for r in diverged)
                      + ".")  # fmt: skip
+    lines += [f"No row for {label(row)}: each of its learning rates has a diverged run."
+              for row, _ in runs.groupby(["optim", "matched"]) if row not in chosen]  # fmt: skip
+    if lacking := unfinished(runs, runs["seed"].unique()):
+        lines.append(f"Unfinished: {'; '.join(lacking)}. Chosen by the seeds that the learning rates of a row share.")
+    if differing := departures(record, preset):
+        lines.append(f"Not as in the paper: {', '.join(differing)}; the two are not to be compared.")
+    lines += preset.remarks
+    rows = ", ".join(f"{n} {split}" for split, n in record["rows"].items())
+    devices = sorted({start["device"] for r in runs["record"] for start in r["execution"]["starts"]})
+    lines.append(f"Rows: {rows}. Trained on: {', '.join(devices)}.")
     lines.append("Settings: " + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in settings.items()) + ".")
     return "\n" + "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def departures(record: dict[str, Any], preset: "Preset") -> list[str]:
+    """Where runs were set up otherwise than the paper's, `epochs 15 (paper: 200)`; none where it has no such table."""
+    if not preset.paper:
+        return []
+    pairs = {name: (record["settings"][name], value) for name, value in preset.settings().items()}
+    pairs["training rows"] = record["rows"]["train"], preset.rows or record["rows"]["train"]
+    return [f"{name.replace('_', ' ')} {own} (paper: {paper})" for name, (own, paper) in pairs.items() if own != paper]
 
 
 def curves(chosen: dict[tuple[str, str], Cell], preset: "Preset") -> Any:

@@ -7,16 +7,16 @@ takes the runs that are neither finished nor held by another.
 
 import argparse
 import contextlib
-import hashlib
 import importlib.metadata
 import itertools
 import json
 import math
-import platform
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +30,8 @@ from torch.optim import SGD, AdamW, Optimizer
 import report
 from glue_mva import LaMAdam, LaProp, MAdam, UsageError
 from glue_mva.optim.dynamics import StepProbe
-from options import Preset, precision, read_options, require
+from glue_mva.training.environment import describe, device_name
+from options import Contents, Preset, digest, read_options, require, require_precision
 
 CURVE_POINTS = 100
 
@@ -48,6 +49,19 @@ def build_optimizer(model: nn.Module, settings: dict[str, Any]) -> Optimizer:
             return LaProp(model.parameters(), beta2=high, amsgrad=settings["amsgrad"], **common)
     cls = {"madam": MAdam, "lamadam": LaMAdam}[settings["optim"]]
     return cls(model.parameters(), beta2_min=low, beta2_max=high, amsgrad=settings["amsgrad"], **common)
+
+
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """What a process runs on: device, threads, versions, the commit of a checkout, and a digest of the examples."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    others = {name: importlib.metadata.version(name) for name in ("tokenizers", "sacrebleu")}
+    return {
+        "device": device_name(device.type),
+        "threads": torch.get_num_threads(),
+        "source": digest(path.read_bytes() for path in sources),
+        **describe(),
+        **others,
+    }
 
 
 def new_accelerator() -> Accelerator:
@@ -69,12 +83,16 @@ class Progress:
     def __init__(self) -> None:
         self.update = 0
         self.seconds = 0.0
-        self.examples = 0
+        """Spent in updates; evaluations and checkpoints are in `wall_seconds` only."""
+        self.wall_seconds = 0.0
+        self.done = 0
+        """In the preset's unit: images, or target tokens."""
         self.loss_sum: Any = 0.0
         self.curves: dict[str, list[float]] = {"update": [], "loss": [], "lr": [], "step_size": []}
         """And of MAdam and LaMAdam `beta_mean`, `beta_at_min` and `beta_at_max`: see `beta_statistics`."""
         self.evaluations: list[dict[str, float]] = []
-        self.resumed_at: list[int] = []
+        self.starts: list[dict[str, Any]] = []
+        """Where each process that took part began, and what it ran on."""
 
     def state_dict(self) -> dict[str, Any]:
         return vars(self) | {"loss_sum": float(self.loss_sum)}
@@ -93,10 +111,15 @@ class Run:
     run.finish(scores)
     """
 
-    def __init__(self, settings: dict[str, Any], args: argparse.Namespace, accelerator: Accelerator) -> None:
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-        self.settings, self.args, self.accelerator = settings, args, accelerator
-        self.name = "{optim}-lr{lr:g}-wd{weight_decay:g}-seed{seed}".format(**settings) + f"-{digest}"
+    def __init__(
+        self, settings: dict[str, Any], args: argparse.Namespace, accelerator: Accelerator, unit: str,
+        rows: dict[str, int],
+    ) -> None:  # fmt: skip
+        self.settings, self.args, self.accelerator, self.unit, self.rows = settings, args, accelerator, unit, rows
+        self.name = (
+            "{optim}-lr{lr:g}-wd{weight_decay:g}-seed{seed}".format(**settings)
+            + f"-{digest([json.dumps(settings, sort_keys=True).encode()])[:8]}"
+        )
         self.record = args.out / "records" / f"{self.name}.json"
         self.checkpoints = args.out / "checkpoints" / self.name
         self.progress = Progress()
@@ -136,7 +159,8 @@ class Run:
         saved = sorted(self.checkpoints.glob("update-*"))
         if saved and not self.args.try_updates:
             self.accelerator.load_state(str(saved[-1]))
-            self.progress.resumed_at.append(self.progress.update)
+        self.progress.starts.append({"update": self.progress.update, **surroundings(self.accelerator.device)})
+        self._clock = time.perf_counter()
         return self.model, self.optimizer
 
     def updates(self) -> Iterator[int]:
@@ -168,19 +192,19 @@ class Run:
         bf16 = self.settings["precision"] == "bf16"
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=bf16)
 
-    def log(self, loss: Tensor, examples: int) -> None:
+    def log(self, loss: Tensor, done: int) -> None:
         """To be called after each `optimizer.step()`.
 
         Args:
             loss: training loss of this update (0-dim).
-            examples: how many examples the update took, over all processes.
+            done: how many images or target tokens the update took, over all processes.
 
         Raises:
             DivergedError: the loss or a step is not finite; the curves end before it.
         """
         p = self.progress
         p.loss_sum = p.loss_sum + loss.detach().float()
-        p.examples += examples
+        p.done += done
         if (p.update + 1) % self.log_every == 0:
             mean = self.accelerator.reduce(p.loss_sum, "mean").item() / self.log_every
             p.loss_sum = 0.0
@@ -204,29 +228,33 @@ class Run:
         if self.board:
             self.board.add_scalar(name, score, self.progress.update + 1)
 
-    def finish(self, scores: dict[str, float | None], status: str = "ok", error: str | None = None) -> None:
+    def finish(self, scores: dict[str, float | None], status: str = "ok", error: str | None = None,
+               signature: str | None = None) -> None:  # fmt: skip
         """Writes the record and drops the checkpoints.
 
         Args:
             scores: `test`, and `validation` where there is such a split.
+            signature: sacrebleu's, of the scores.
         """
         p, a = self.progress, self.accelerator
-        packages = ("glue-mva", "torch", "accelerate", "transformers", "datasets", "tokenizers", "sacrebleu")
+        self._take_time()
+        constants = {name: value for name, value in self.optimizer.defaults.items() if name != "lr"}
         record = {
             "status": status,
             "error": error,
             "settings": self.settings,
+            "rows": self.rows,
+            "optimizer": {"class": type(getattr(self.optimizer, "optimizer", self.optimizer)).__name__, **constants},
             "scores": scores,
+            "signature": signature,
             "evaluations": p.evaluations,
             "curves": p.curves,
             "execution": {
-                "device": torch.cuda.get_device_name() if a.device.type == "cuda" else a.device.type,
-                "threads": torch.get_num_threads(),
-                "resumed_at": p.resumed_at,
-                "training_seconds": round(p.seconds, 1),
-                "examples_per_second": round(p.examples / max(p.seconds, 1e-9), 1),
-                "python": platform.python_version(),
-                "packages": {name: importlib.metadata.version(name) for name in packages},
+                "starts": p.starts,
+                "wall_seconds": round(p.wall_seconds, 1),
+                "update_seconds": round(p.seconds, 1),
+                "speed": round(p.done / max(p.seconds, 1e-9), 1),
+                "speed_unit": f"{self.unit} per second",
             },
         }
         if a.is_main_process:
@@ -236,7 +264,13 @@ class Run:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
         a.wait_for_everyone()
 
+    def _take_time(self) -> None:
+        now = time.perf_counter()
+        self.progress.wall_seconds += now - self._clock
+        self._clock = now
+
     def _save(self) -> None:
+        self._take_time()
         a, scratch = self.accelerator, self.checkpoints / "unfinished"
         if a.is_main_process:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -251,31 +285,53 @@ class Run:
         a.wait_for_everyone()
 
 
-def search(args: argparse.Namespace, preset: Preset, accelerator: Accelerator, train: Callable[[Run], None]) -> None:
-    """Trains every run of the grid that has no record yet."""
+def plan(args: argparse.Namespace, preset: Preset, accelerator: Accelerator, data: Contents) -> list[dict[str, Any]]:
+    """The settings of every run of the grid, seed by seed, so that a search that is stopped can be compared.
+
+    Raises:
+        UsageError: the folder holds another experiment, the device lacks the precision, there is nothing to match, or
+            hyperparameters would be chosen by their test scores.
+    """
+    require_precision(args.precision, accelerator.device)
+    common = preset.settings() | {"preset": args.preset, "data": data.digest, "precision": args.precision}
+    common |= {"processes": accelerator.num_processes}
+    there = [record["settings"] for record in report.records(args.out)]
+    report.require_one_experiment(args.out, [*there, common])
+    cells = []
     for optim in args.optim:
-        lr, decay = preset.best[optim]
-        if args.match:
-            lr, decay = report.matched(args.out, optim, args.match)
-        grid = itertools.product(args.lr or [lr], args.weight_decay or [decay], args.seeds)
-        for lr, decay, seed in grid:
-            settings = preset.settings() | {"optim": optim, "lr": lr, "weight_decay": decay, "seed": seed}
-            settings |= {"matched": args.match, "precision": precision(args.precision, accelerator.device)}
-            run = Run(settings | {"processes": accelerator.num_processes}, args, accelerator)
-            with run.claim() as state:
-                if state != "free":
-                    accelerator.print(f"{run.name}: {state}")
-                    continue
-                try:
-                    train(run)
-                    outcome = ", ".join(f"{k} {v:.2f}" for k, v in report.read(run.record)["scores"].items())
-                except DivergedError as error:
-                    run.finish({"test": None}, "diverged", str(error))
-                    outcome = f"diverged: {error}"
-                except TrialOver:
-                    p = run.progress
-                    outcome = f"{p.update} updates, {p.examples / p.seconds:.1f} examples/s; no record written"
-                accelerator.print(f"{run.name}: {outcome}")
+        lr, decay = report.matched(args.out, optim, args.match, args.seeds) if args.match else preset.best[optim]
+        lrs = args.lr or [float(f"{lr * times:.6g}") for times in args.lr_times or [1]]
+        cells += [{"optim": optim, "lr": lr, "weight_decay": decay, "matched": args.match}
+                  for lr, decay in itertools.product(lrs, args.weight_decay or [decay])]  # fmt: skip
+    tried = {(s["optim"], s["matched"], s["lr"], s["weight_decay"]) for s in [*there, *cells]}
+    for (optim, _), n in Counter((optim, match) for optim, match, _, _ in tried).items():
+        if n > 1 and "validation" not in data.rows:
+            fix = "--hold-out 0.1 and another --out" if there else "--hold-out 0.1"
+            raise UsageError(f"{report.LABELS[optim]} would have {n} learning rates and decays in {args.out}, chosen "
+                             f"by their test scores: add {fix}")  # fmt: skip
+    return [common | cell | {"seed": seed} for seed in args.seeds for cell in cells]
+
+
+def search(
+    args: argparse.Namespace, preset: Preset, accelerator: Accelerator, data: Contents, train: Callable[[Run], None]
+) -> None:
+    """Trains every run of the grid that has no record yet."""
+    for settings in plan(args, preset, accelerator, data):
+        run = Run(settings, args, accelerator, preset.unit, data.rows)
+        with run.claim() as state:
+            if state != "free":
+                accelerator.print(f"{run.name}: {state}")
+                continue
+            try:
+                train(run)
+                outcome = ", ".join(f"{k} {v:.2f}" for k, v in report.read(run.record)["scores"].items())
+            except DivergedError as error:
+                run.finish({"test": None}, "diverged", str(error))
+                outcome = f"diverged: {error}"
+            except TrialOver:
+                p = run.progress
+                outcome = f"{p.update} updates, {p.done / p.seconds:.1f} {preset.unit}/s; no record written"
+            accelerator.print(f"{run.name}: {outcome}")
 
 
 def main(
@@ -294,7 +350,7 @@ def main(
             if not accelerator.is_main_process:
                 return 0
         if args.report or (args.preset == "demo" and not args.try_updates):
-            print(report.write(args.out, preset))
+            print(report.write(args.out, presets))
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import functools
 import gzip
-import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,8 @@ from transformers import MarianConfig, MarianMTModel
 
 import runs
 from glue_mva import UsageError
-from options import Preset, hub_error, option
+from numbers_in_words import english, german
+from options import Contents, Preset, digest, hub_error, option
 from runs import Run
 
 PAD, EOS, UNKNOWN = 0, 1, 2
@@ -45,6 +45,7 @@ LONGEST = 256
 @dataclass(frozen=True, kw_only=True)
 class TranslationPreset(Preset):
     metric: str = "BLEU"
+    unit: str = "target tokens"
     baseline: str = "laprop"
     source: str = option("language to translate from", "de")
     target: str = option("language to translate into", "en")
@@ -61,9 +62,13 @@ class TranslationPreset(Preset):
     batch_tokens: int = option("tokens in an update, padding included, over all devices", 4096)
     device_tokens: int = option("tokens that a device takes at once; an update takes several turns", 0)
     updates: int = option("updates of a run", 60_000)
-    schedule: str = option("tri-stage or inverse-sqrt", "tri-stage")
+    schedule: str = option("of the learning rate", "tri-stage", ("tri-stage", "inverse-sqrt"))
     evaluations: int = option("how often a run is scored on the validation sentences, by greedy search", 10)
     beams: int = option("beams of the search that gives the final scores", 5)
+    remarks: tuple[str, ...] = (
+        "The table's BLEU is from beam search, the figure's from greedy search.",
+        "The authors' script scores the checkpoint with the best validation BLEU; here the last weights are scored.",
+    )
 
 
 BEST = {"adam": (5e-4, 1e-2), "laprop": (5e-4, 1e-2), "madam": (1.5e-3, 1e-2), "lamadam": (1.5e-3, 1e-2)}
@@ -72,6 +77,7 @@ PRESETS = {
         title="IWSLT'14 German-English, Transformer",
         data="bbaaaa/iwslt14-de-en",
         revision="refs/convert/parquet",
+        rows=160_239,
         best=BEST,
         paper={"laprop": (35.98, 0.06), "lamadam": (36.09, 0.04)},
     ),
@@ -128,40 +134,6 @@ PRESETS = {
 # ------------------------------------------------------------------------------------------------------------- the data
 
 
-UNITS = {
-    "en": ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-           "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"],
-    "de": ["null", "ein", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf", "zwölf",
-           "dreizehn", "vierzehn", "fünfzehn", "sechzehn", "siebzehn", "achtzehn", "neunzehn"],
-}  # fmt: skip
-TENS = {
-    "en": ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"],
-    "de": ["zwanzig", "dreißig", "vierzig", "fünfzig", "sechzig", "siebzig", "achtzig", "neunzig"],
-}
-
-
-def english(n: int) -> str:
-    """A number from 0 to 999,999 in words."""
-    if n < 20:
-        return UNITS["en"][n]
-    if n < 100:
-        return TENS["en"][n // 10 - 2] + (f"-{english(n % 10)}" if n % 10 else "")
-    if n < 1000:
-        return f"{english(n // 100)} hundred" + (f" and {english(n % 100)}" if n % 100 else "")
-    return f"{english(n // 1000)} thousand" + (f" {english(n % 1000)}" if n % 1000 else "")
-
-
-def german(n: int, end: bool = True) -> str:
-    """A number from 0 to 999,999 in words; `end`: nothing follows, so that 1 is `eins`."""
-    if n < 20:
-        return "eins" if n == 1 and end else UNITS["de"][n]
-    if n < 100:
-        return (f"{UNITS['de'][n % 10]}und" if n % 10 else "") + TENS["de"][n // 10 - 2]
-    if n < 1000:
-        return f"{UNITS['de'][n // 100]}hundert" + (german(n % 100, end) if n % 100 else "")
-    return f"{german(n // 1000, end=False)}tausend" + (german(n % 1000, end) if n % 1000 else "")
-
-
 Pairs = tuple[list[str], list[str]]
 """Source and target sentences, of equal number."""
 
@@ -214,12 +186,17 @@ def read_pairs(preset: TranslationPreset) -> dict[str, Pairs]:
     return pairs
 
 
-def train_tokenizer(sentences: Sequence[str], size: int) -> Tokenizer:
-    """A byte-pair vocabulary of both languages together; ends every sentence with EOS."""
+def new_tokenizer() -> Tokenizer:
+    """A byte-pair vocabulary yet to be learned, in which punctuation marks are subwords of their own."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
     tokenizer.decoder = decoders.Metaspace()
+    return tokenizer
+
+
+def train_tokenizer(tokenizer: Tokenizer, sentences: Sequence[str], size: int) -> Tokenizer:
+    """Learns the vocabulary, of both languages together."""
     special = ["<pad>", "</s>", "<unk>"]
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator(sentences, trainer, length=len(sentences))
@@ -232,13 +209,14 @@ class Corpus:
     def __init__(self, preset: TranslationPreset, accelerator: Accelerator, folder: Path) -> None:
         pairs = read_pairs(preset)
         both = [*pairs["train"][0], *pairs["train"][1]]
-        digest = hashlib.sha256(repr((both, preset.vocabulary)).encode()).hexdigest()[:8]
-        path = folder / f"tokenizer-{digest}.json"
+        untrained = new_tokenizer()
+        made_of = [untrained.to_str(), str(preset.vocabulary), *both]
+        path = folder / f"tokenizer-{digest(text.encode() for text in made_of)}.json"
         with accelerator.main_process_first():
             if not path.exists():
                 folder.mkdir(parents=True, exist_ok=True)
                 scratch = path.with_suffix(f".{os.getpid()}")
-                train_tokenizer(both, preset.vocabulary).save(str(scratch))
+                train_tokenizer(untrained, both, preset.vocabulary).save(str(scratch))
                 scratch.replace(path)
         self.tokenizer = Tokenizer.from_file(str(path))
         self.preset, self.device = preset, accelerator.device
@@ -247,6 +225,9 @@ class Corpus:
         self.source, self.target = ([side[i] for i in kept] for side in encoded)
         self.lengths = np.array([(len(t), len(s)) for s, t in zip(self.source, self.target, strict=True)])
         self.held = {name: pairs[name] for name in ("validation", "test")}
+        read = digest(sentence.encode() for sides in pairs.values() for side in sides for sentence in [*side, ""])
+        rows = {name: len(sides[0]) for name, sides in pairs.items()}
+        self.contents = Contents(read, rows | {"train": len(kept)})
 
     def encode(self, sentences: Sequence[str]) -> list[np.ndarray]:
         return [np.array([*e.ids, EOS], dtype=np.int32) for e in self.tokenizer.encode_batch_fast(list(sentences))]
@@ -335,9 +316,9 @@ def loss_of(run: Run, corpus: Corpus, rows: np.ndarray) -> Tensor:
 
 
 @torch.no_grad()
-def bleu(run: Run, corpus: Corpus, split: str, beams: int) -> float:
-    """sacrebleu's BLEU on sentences as they are written (13a); every process translates its share of them."""
-    from sacrebleu import corpus_bleu
+def bleu(run: Run, corpus: Corpus, split: str, beams: int) -> tuple[float, str]:
+    """sacrebleu's BLEU on sentences as they are written (13a), and its signature; every process translates a share."""
+    from sacrebleu import BLEU
 
     a, (source, target) = run.accelerator, corpus.held[split]
     model = a.unwrap_model(run.model).eval()
@@ -354,7 +335,8 @@ def bleu(run: Run, corpus: Corpus, split: str, beams: int) -> float:
         translated += zip(part, corpus.tokenizer.decode_batch(out.tolist()), strict=True)
     model.train()
     texts = [text for _, text in sorted(gather_object(translated))]
-    return corpus_bleu(texts, [target]).score
+    metric = BLEU()
+    return metric.corpus_score(texts, [target]).score, metric.get_signature().format()
 
 
 def train(run: Run, corpus: Corpus) -> None:
@@ -379,17 +361,16 @@ def train(run: Run, corpus: Corpus) -> None:
         optimizer.zero_grad()
         run.log(total, tokens)
         if (update + 1) % every == 0:
-            run.evaluated("validation", bleu(run, corpus, "validation", beams=1))
-    run.finish({split: bleu(run, corpus, split, preset.beams) for split in ("validation", "test")})
+            run.evaluated("validation", bleu(run, corpus, "validation", beams=1)[0])
+    scored = {split: bleu(run, corpus, split, preset.beams) for split in ("validation", "test")}
+    run.finish({split: score for split, (score, _) in scored.items()}, signature=scored["test"][1])
 
 
 def run_all(args: argparse.Namespace, preset: TranslationPreset, accelerator: Accelerator) -> None:
-    if preset.schedule not in ("tri-stage", "inverse-sqrt"):
-        raise UsageError(f"unknown schedule {preset.schedule!r}; known: tri-stage, inverse-sqrt")
     if preset.width % preset.heads:
         raise UsageError(f"--width {preset.width} is not a multiple of --heads {preset.heads}")
     corpus = Corpus(preset, accelerator, args.out)
-    runs.search(args, preset, accelerator, functools.partial(train, corpus=corpus))
+    runs.search(args, preset, accelerator, corpus.contents, functools.partial(train, corpus=corpus))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

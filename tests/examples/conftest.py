@@ -24,6 +24,7 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def add(tmp_path: Path, examples: SimpleNamespace) -> Callable[..., None]:
     """Adds the record of one run of the digits to `tmp_path`."""
     common = examples.image_classification.PRESETS["demo"].settings()
+    common |= {"preset": "demo", "data": "0", "precision": "fp32", "processes": 1}
 
     def write(optim: str, lr: float = 1e-3, seed: int = 1, validation: float | None = 80.0, test: float | None = 70.0,
               steps: Sequence[float] = (1e-3, 2e-3), decay: float = 0.1, matched: str | None = None,
@@ -34,10 +35,12 @@ def add(tmp_path: Path, examples: SimpleNamespace) -> Callable[..., None]:
         record = {
             "status": "diverged" if diverged else "ok",
             "settings": common | own | settings,
+            "rows": {"train": 1260, "validation": 140, "test": 397},
             "scores": scores,
             "evaluations": [{"update": k + 1, "validation": 50.0 + k} for k in range(n)],
             "curves": {"update": [k + 1 for k in range(n)], "loss": [2.0 - k for k in range(n)],
                        "lr": [lr] * n, "step_size": list(steps[:n])},
+            "execution": {"starts": [{"device": "some CPU"}]},
         }  # fmt: skip
         folder = tmp_path / "records"
         folder.mkdir(exist_ok=True)

@@ -29,6 +29,15 @@ def test_a_demo_leaves_a_record_and_a_report_and_makes_nothing_twice(tmp_path: P
     assert start("image_classification.py", tmp_path).returncode == 0
     first = records(tmp_path)
     assert len(first) == 1 and all(json.loads(text) for text in first.values())
+    (record,) = map(json.loads, first.values())
+    assert record["settings"]["preset"] == "demo" and record["rows"] == {"train": 1400, "test": 397}
+    assert record["optimizer"]["class"] == "LaMAdam" and record["optimizer"]["eps"] == 1e-15
+    assert len(record["curves"]["beta_mean"]) == len(record["curves"]["step_size"]) == 126
+    execution = record["execution"]
+    assert (
+        execution["wall_seconds"] > execution["update_seconds"] > 0 and execution["speed_unit"] == "images per second"
+    )
+    assert {"device", "source", "commit", "torch"} <= execution["starts"][0].keys()
     assert any("LaMAdam" in page.read_text() for page in tmp_path.rglob("*.md"))
     assert start("image_classification.py", tmp_path).returncode == 0
     assert records(tmp_path) == first
@@ -75,6 +84,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(name: str, tmp_path: Path) ->
         done = start(name, tmp_path / folder, *words)
         assert done.returncode == 0, done.stderr
     found = {path.parts[-3]: json.loads(text) for path, text in records(tmp_path).items()}
-    assert found["killed"]["execution"]["resumed_at"] == [6] and found["whole"]["execution"]["resumed_at"] == []
+    starts = {name: [start["update"] for start in record["execution"]["starts"]] for name, record in found.items()}
+    assert starts == {"killed": [0, 6], "whole": [0]}
     for part in ("curves", "evaluations", "scores", "settings"):
         assert found["killed"][part] == found["whole"][part]

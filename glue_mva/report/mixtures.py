@@ -16,6 +16,8 @@ ACROSS_ROWS = ("precision", "padding", "device", "world_size", "glue_mva", "comm
 """What all runs of one task are expected to share."""
 WITHIN_CELLS = ("optimizer", "kernel")
 """What differs between optimizers anyway."""
+BETWEEN_STAGES = ("precision", "padding")
+"""What changes scores by more than rounding over a whole training, and should be alike in the search and after it."""
 NAMES = {"glue_mva": "glue-mva", "world_size": "number of processes", "optimizer": "optimizer class",
          "kernel": "optimizer kernel"}  # fmt: skip
 
@@ -25,10 +27,11 @@ MOST_LISTED = 4
 
 def mixtures(made: Study) -> list[str]:
     """A line for each thing in which the final runs of a task differ, with the cells and their numbers of runs:
-    `RTE: precision bf16 (Adam 4, MAdam 3), fp32 (MAdam 1)`; tasks with the same line share it."""
+    `RTE: precision bf16 (Adam 4, MAdam 3), fp32 (MAdam 1)`, or from those of the search; tasks with the same line share
+    it."""
     lines: dict[str, list[str]] = {}
     for task in made.tasks:
-        for line in _of_task(made, task):
+        for line in (*_of_task(made, task), *_between_stages(made, task)):
             lines.setdefault(line, []).append(TASKS[task].title)
     return [f"{', '.join(titles)}: {line}" for line, titles in lines.items()]
 
@@ -54,12 +57,22 @@ def _of_task(made: Study, task: str) -> Iterator[str]:
             yield f"{NAMES.get(name, name)} {', '.join(parts)}"
 
 
-def _values(made: Study, final: pd.DataFrame, name: str) -> "pd.Series[str]":
+def _between_stages(made: Study, task: str) -> Iterator[str]:
+    runs = made.members[(made.members["task"] == task) & (made.members["status"] == "ok")]
+    for name in BETWEEN_STAGES:
+        search, final = (_values(made, runs[runs["stage"] == stage], name) for stage in ("search", "final"))
+        if len(search) and len(final) and set(search) != set(final):
+            listed = (f"{clean(value)} ({n})" for value, n in search.value_counts().sort_index().items())
+            after = ", ".join(map(clean, sorted(set(final))))
+            yield f"{name} of the search: {', '.join(listed)}, of the final runs: {after}"
+
+
+def _values(made: Study, runs: pd.DataFrame, name: str) -> "pd.Series[str]":
     """One of these of every run that says it, as text."""
-    if name in final.columns:
-        values = final[name].replace("", pd.NA)
+    if name in runs.columns:
+        values = runs[name].replace("", pd.NA)
     else:
-        found = [made.runs.environments.get(run_id, {}).get(name) for run_id in final["run_id"]]
-        values = pd.Series(found, index=final.index, dtype="object")
+        found = [made.runs.environments.get(run_id, {}).get(name) for run_id in runs["run_id"]]
+        values = pd.Series(found, index=runs.index, dtype="object")
     known = values.dropna()
     return known.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))

@@ -5,12 +5,13 @@ from typing import Any
 
 from glue_mva.record import CheckResult
 from glue_mva.report.results import results
+from glue_mva.sweep.config import SweepConfig
 from tests.report.factory import make_execution, make_record, write_run
 
 
 def write(runs: Path, task: str, optim: str, seed: int, *, versions: dict | None = None, score: float = 75.0,
-          **execution: Any) -> None:  # fmt: skip
-    record = make_record(task, optim, seed=seed, score=score + seed / 10)
+          lr: float = 2e-5, **execution: Any) -> None:  # fmt: skip
+    record = make_record(task, optim, seed=seed, score=score + seed / 10, lr=lr)
     changes: dict[str, Any] = {"execution": make_execution(seed, **execution)}
     changes["environment"] = record.environment | (versions or {})
     write_run(runs, record.model_copy(update=changes))
@@ -44,6 +45,17 @@ def test_only_final_runs_count_and_many_values_are_counted(tmp_path: Path) -> No
         write(tmp_path, "rte", "adam", seed, versions={"commit": f"commit{seed}"})
     write(tmp_path, "rte", "adam", 1001, device="another")
     assert results(tmp_path).table.notes == ["RTE: commit: 5 different ones"]
+
+
+def test_a_search_in_another_precision_is_stated(tmp_path: Path) -> None:
+    sweep = SweepConfig(output=str(tmp_path), tasks=["rte"], optimizers=["adam"], lr=[1e-5, 2e-5], weight_decay=0.1,
+                        final_seeds=2)  # fmt: skip
+    write(tmp_path, "rte", "adam", 1001, precision="bf16", device="another")
+    write(tmp_path, "rte", "adam", 1001, precision="fp32", lr=1e-5, score=60.0)
+    for seed in (1, 2):
+        write(tmp_path, "rte", "adam", seed, precision="fp32")
+    assert results(tmp_path, sweep=sweep).table.notes == [
+        "RTE: precision of the search: bf16 (1), fp32 (1), of the final runs: fp32"]  # fmt: skip
 
 
 def test_fast_paths_that_failed_their_check_are_named(tmp_path: Path) -> None:

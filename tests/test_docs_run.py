@@ -31,6 +31,7 @@ NOT_TYPED = {
     r"^make ": "what the Makefile runs is run by whoever runs this",
     r"pip install": "takes packages from an index",
     r"^ray |srun|--address": "several machines",
+    r"^accelerate launch -": "several GPUs; tests/training/test_run.py starts two processes so",
     r"--runs-per-gpu": "a GPU",
     r"python benchmarks/": "a quiet machine for hours",
     r"examples/\w+\.py": "data sets and hours; tests/examples runs the demos",

@@ -62,7 +62,7 @@ def _between_stages(made: Study, task: str) -> Iterator[str]:
     for name in BETWEEN_STAGES:
         search, final = (_values(made, runs[runs["stage"] == stage], name) for stage in ("search", "final"))
         if len(search) and len(final) and set(search) != set(final):
-            listed = (f"{clean(value)} ({n})" for value, n in search.value_counts().sort_index().items())
+            listed = (f"{clean(str(value))} ({n})" for value, n in search.value_counts().sort_index().items())
             after = ", ".join(map(clean, sorted(set(final))))
             yield f"{name} of the search: {', '.join(listed)}, of the final runs: {after}"
 

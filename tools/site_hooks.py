@@ -13,7 +13,7 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ("reports/**/*.md", "reports/**/*.png", "reports/**/*.svg", "reports/**/*.csv")
+RESULTS = tuple(f"reports/**/*.{ending}" for ending in ("md", "png", "svg", "csv", "tex"))
 FORMULA = re.compile(r'<(span|div) class="arithmatex">(?:\\\((.*?)\\\)|\\\[(.*?)\\\])</\1>', re.DOTALL)
 
 

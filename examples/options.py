@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from glue_mva import UsageError
+from glue_mva.models.precision import has_bfloat16
 
 
 def option(help: str, default: Any = dataclasses.MISSING, choices: Sequence[str] | None = None) -> Any:
@@ -162,12 +163,6 @@ def hub_error(name: str, error: Exception) -> UsageError:
 
 def require_precision(wanted: str, device: torch.device) -> None:
     """Raises UsageError for bf16 on a device that does not multiply it in hardware."""
-    if device.type == "cuda":
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has_bf16 = device.type == "cpu" and (
-            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        )
-    if wanted == "bf16" and not has_bf16:
+    if wanted == "bf16" and not has_bfloat16(device.type):
         raise UsageError(f"--precision bf16: this {device.type} device has no bfloat16 arithmetic; take fp32, or "
                          "another machine")  # fmt: skip

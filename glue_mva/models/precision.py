@@ -11,9 +11,11 @@ ACTIVATIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.floa
 """Precision -> dtype of activations."""
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in hardware (AVX512-BF16 or AMX)."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+def has_bfloat16(device: str) -> bool:
+    """Whether a device (`cuda`, `cpu`, `mps`) multiplies bfloat16 matrices in hardware: a CPU by AVX512-BF16 or AMX."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def resolve_precision(wanted: Precision | Literal["auto"], device: str) -> Precision:
@@ -22,14 +24,11 @@ def resolve_precision(wanted: Precision | Literal["auto"], device: str) -> Preci
     Raises:
         UsageError: the device lacks the precision that was asked for.
     """
-    if device == "cuda":
-        has_bfloat16, has_float16 = torch.cuda.is_bf16_supported(including_emulation=False), True
-    else:
-        has_bfloat16, has_float16 = device == "cpu" and cpu_has_bfloat16(), False
+    bfloat16, has_float16 = has_bfloat16(device), device == "cuda"
     if wanted == "auto":
-        return "bf16" if has_bfloat16 else "fp16" if has_float16 else "fp32"
+        return "bf16" if bfloat16 else "fp16" if has_float16 else "fp32"
     if wanted == "fp16" and not has_float16:
         raise UsageError(f"precision fp16 needs a CUDA GPU, not {device}; take auto, bf16 or fp32")
-    if wanted == "bf16" and not has_bfloat16:
+    if wanted == "bf16" and not bfloat16:
         raise UsageError(f"precision bf16: this {device} device has no bfloat16 arithmetic; take auto or fp32")
     return wanted

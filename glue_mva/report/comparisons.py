@@ -116,9 +116,10 @@ def compare(made: Study, pairs: Sequence[tuple[Row, Row]], margin: float = verdi
 
 def _compare(made: Study, a: Row, b: Row) -> Pair:
     result, draws = Pair(a, b, []), []
-    tests = sum(not _missing(made, task, a, b) for task in made.tasks)
-    for task in made.tasks:
-        comparison, drawn = _compare_task(made, task, a, b, tests)
+    missing = {task: _missing(made, task, a, b) for task in made.tasks}
+    tests = sum(not reason for reason in missing.values())
+    for task, reason in missing.items():
+        comparison, drawn = _compare_task(made, task, a, b, reason, tests)
         result.tasks.append(comparison)
         draws.append(drawn)
     for comparison, adjusted in zip(result.tasks, stats.holm([c.p for c in result.tasks]), strict=True):
@@ -149,12 +150,13 @@ def _missing(made: Study, task: str, a: Row, b: Row) -> str:
     return "; ".join(f"{label}: {reason}" for label, reason in reasons if reason)
 
 
-def _compare_task(made: Study, task: str, a: Row, b: Row, tests: int) -> tuple[Comparison, bootstrap.Draws | None]:
+def _compare_task(
+    made: Study, task: str, a: Row, b: Row, missing: str, tests: int
+) -> tuple[Comparison, bootstrap.Draws | None]:
     x, y = made.values(task, a.name), made.values(task, b.name)
     paired = len(x) > 0 and set(made.scores(task, a.name).index) == set(made.scores(task, b.name).index)
-    result = Comparison(task, a.name, b.name, len(x), len(y), paired)
-    result.missing = _missing(made, task, a, b)
-    if result.missing:
+    result = Comparison(task, a.name, b.name, len(x), len(y), paired, missing=missing)
+    if missing:
         return result, None
     lost = [(row.label, fates(made.final(task, row.name))) for row in (a, b)]
     result.left_out = ", ".join(f"{runs} of {label}" for label, runs in lost if runs)

@@ -10,6 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 from transformers.utils.import_utils import BACKENDS_MAPPING
 
 from glue_mva import RunConfig, UsageError
@@ -97,3 +98,23 @@ def test_a_tokenizer_past_the_embeddings_is_refused(tiny_models):
     model = load_model(source, resolve(RunConfig(task="rte", optim="adam", model=source.name)))
     with pytest.raises(UsageError, match="tokens up to 30521 where the model has"):
         check_vocabulary(model, load_tokenizer(locate(tiny_models["bert"])))
+
+
+@pytest.mark.parametrize(
+    "names, said",
+    [
+        (["CONTRADICTION", "NEUTRAL", "ENTAILMENT"], "those of ax are entailment, neutral, contradiction"),
+        (["Entailment", "NEUTRAL", "contradiction"], None),
+        (["LABEL_0", "LABEL_1", "LABEL_2"], "nothing shows that they are in ax's order"),
+    ],
+)
+def test_the_classes_of_a_trained_head_are_those_of_the_task(names, said, tiny_models, tmp_path, caplog):
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_models["bert"], id2label=dict(enumerate(names)))
+    model.save_pretrained(tmp_path)
+    config = resolve(RunConfig(task="ax", optim="adam", model=str(tmp_path), num_train_epochs=0.0))
+    if names[0] == "CONTRADICTION":
+        with pytest.raises(UsageError, match=said):
+            load_model(locate(config.model), config)
+    else:
+        assert load_model(locate(config.model), config).config.num_labels == 3
+        assert (said or "nothing shows") in caplog.text if said else "nothing shows" not in caplog.text

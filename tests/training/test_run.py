@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, TrainerCallback, pipeline
+from transformers import TrainerCallback, pipeline
 from transformers.trainer_callback import ExportableState
 
 from glue_mva import RunConfig, run
 from glue_mva.config.identity import run_id
 from glue_mva.config.resolve import resolve
 from glue_mva.errors import UsageError
-from glue_mva.models.load import Source, load_model
 from glue_mva.record import read_record
 from glue_mva.tasks import TASKS
 from glue_mva.training import metrics, runner
@@ -286,27 +285,6 @@ def test_ax_is_predicted_with_an_mnli_model(glue, tiny_models, tmp_path):
         assert arrays["test/last"].shape == (24, 3)
     with pytest.raises(UsageError, match="3 classes where rte needs 2"):
         run(config_of("rte", glue, model, tmp_path))
-
-
-@pytest.mark.parametrize(
-    "names, said",
-    [
-        (["CONTRADICTION", "NEUTRAL", "ENTAILMENT"], "those of ax are entailment, neutral, contradiction"),
-        (["Entailment", "NEUTRAL", "contradiction"], None),
-        (["LABEL_0", "LABEL_1", "LABEL_2"], "nothing shows that they are in ax's order"),
-    ],
-)
-def test_the_classes_of_a_trained_head_are_those_of_the_task(names, said, tiny_models, tmp_path, caplog):
-    model = AutoModelForSequenceClassification.from_pretrained(tiny_models["bert"], id2label=dict(enumerate(names)))
-    model.save_pretrained(tmp_path)
-    source = Source(name="mine", path=str(tmp_path), local_only=True)
-    config = resolve(RunConfig(task="ax", optim="adam", model=str(tmp_path), num_train_epochs=0.0))
-    if names[0] == "CONTRADICTION":
-        with pytest.raises(UsageError, match=said):
-            load_model(source, config)
-    else:
-        assert load_model(source, config).config.num_labels == 3
-        assert (said or "nothing shows") in caplog.text if said else "nothing shows" not in caplog.text
 
 
 def test_the_effective_batch_does_not_depend_on_accumulation(glue, tiny_models, tmp_path):

@@ -114,7 +114,7 @@ class RayEngine:
         local: dict[str, Any] = {"include_dashboard": False, "num_cpus": available_cores(),
                                  "object_store_memory": OBJECT_STORE_BYTES}  # fmt: skip
         try:
-            with _handlers_kept():
+            with interrupts_held(), _children_outlast_a_terminal():
                 # "local": with no address at all Ray would join a cluster that it finds here or in RAY_ADDRESS
                 ray.init(address or "local", log_to_driver=False, configure_logging=False, **({} if address else local))
             self._check_threads(max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]))
@@ -136,13 +136,18 @@ class RayEngine:
             raise UsageError(f"threads_per_run {self._threads}: no machine here has more than {most:g} cores")
 
     def slots(self) -> int:
-        found = self._ray.cluster_resources()
+        with interrupts_held():
+            found = self._ray.cluster_resources()
         by_cpu = int(found.get("CPU", 0) // self._threads)
         return max(1, min(by_cpu, int(found.get("GPU", 0) / self._gpu_share)) if self._on_gpu else by_cpu)
 
     def prepare(self, configs: Sequence[ResolvedConfig]) -> list[str]:
         here = str(Path.cwd())
-        asked = [(config, self._prepare.remote(config, here, self._threads)) for config in configs]
+        with interrupts_held():
+            asked = [(config, self._prepare.remote(config, here, self._threads)) for config in configs]
+        for _, reference in asked:
+            while not self._ready([reference], 1):
+                pass
         return [problem for config, reference in asked if (problem := self._problem(config, reference)) is not None]
 
     def _problem(self, config: ResolvedConfig, reference: Any) -> str | None:
@@ -154,14 +159,21 @@ class RayEngine:
             return f"{config.optim} on {config.task}: it could not be prepared: {first_line(error)}"
 
     def submit(self, config: ResolvedConfig, run_id: str) -> None:
-        reference = self._execute.remote(config, run_id, str(Path.cwd()), self._threads)
-        self._pending[reference] = (config, run_id)
+        with interrupts_held():
+            reference = self._execute.remote(config, run_id, str(Path.cwd()), self._threads)
+            self._pending[reference] = (config, run_id)
 
     def wait(self, seconds: float) -> list[Finished]:
         if not self._pending:
             return []
-        ready, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=seconds)
-        return [self._collect(reference) for reference in ready]
+        ready = self._ready(list(self._pending), seconds)
+        with interrupts_held():
+            return [self._collect(reference) for reference in ready]
+
+    def _ready(self, references: list[Any], seconds: float) -> list[Any]:
+        """The first of them to end, as soon as it has and at the latest after so many seconds."""
+        with interrupts_held():
+            return self._ray.wait(references, num_returns=1, timeout=seconds)[0]
 
     def _collect(self, reference: Any) -> Finished:
         config, run_id = self._pending.pop(reference)
@@ -213,18 +225,36 @@ def _greet(connection: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Ray replaces the handler of SIGTERM by one that ends the process on the spot; and a terminal that is closed sends
-    SIGHUP to what Ray starts too, which must outlast this process: it is held back here, and so for good there."""
-    before = signal.getsignal(signal.SIGTERM)
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP wait for the end of a call of Ray: an exception raised in the middle of one leaves
+    Ray in a state that nobody knows. Elsewhere than in the main thread nothing is raised anyway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
+@contextlib.contextmanager
+def _children_outlast_a_terminal() -> Iterator[None]:
+    """A terminal that is closed sends SIGHUP to what Ray starts too, which must outlast this process: it is held back
+    here, and so for good there. Ray's own handler of SIGTERM would end this process on the spot: an interrupt here."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
-    except SystemExit:  # that handler, while it was in place
+    except SystemExit:  # that handler
         raise KeyboardInterrupt from None
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 

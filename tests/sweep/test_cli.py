@@ -8,6 +8,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import psutil
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from glue_mva.errors import UsageError
 from glue_mva.record import read_record
 from glue_mva.sweep import SweepConfig, expand, load_sweep
-from glue_mva.sweep.engine import RayEngine, Resources
+from glue_mva.sweep.engine import RayEngine, Resources, interrupts_held
 from glue_mva.sweep.launch import read_progress
 from glue_mva.sweep.plan import Machines, make_plan
 from glue_mva.sweep.protocol import cells
@@ -171,7 +172,7 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
         children = psutil.Process(pid).children(recursive=True)
         send(pid, number)
         output = sweep.stdout.read()
-        assert sweep.wait(60) == 130
+        assert sweep.wait(60) == 130, output
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
     assert f"To go on: glue-mva sweep sweep.toml --engine {engine}" in output
@@ -179,6 +180,23 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
     progress, problems = read_progress(load_sweep("sweep.toml", {"output": str(tmp_path / "runs")}))
     assert len(progress.outcomes) >= 1
     assert not problems
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_in_the_middle_of_a_call_of_ray_waits_for_its_end(number: int):
+    def interrupt(number: int, frame: Any):
+        raise KeyboardInterrupt
+
+    before, reached = signal.signal(number, interrupt), []
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts_held():
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            reached.append(number)
+        assert reached == [number]
+        assert signal.getsignal(number) is interrupt
+    finally:
+        signal.signal(number, before)
 
 
 def test_an_interrupt_that_python_loses_stops_the_sweep_after_the_run(here: Path, tmp_path: Path):

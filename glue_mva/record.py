@@ -181,6 +181,11 @@ class Execution(Part):
     checks: dict[str, CheckResult] = Field(default_factory=dict)
     """Name of a fast path that the run asked for -> the verdict on it."""
 
+    @property
+    def times_the_whole_run(self) -> bool:
+        """Whether the times are those of the whole run, which was not cut off and resumed."""
+        return self.resumed_from_step is None
+
 
 class RunRecord(Part):
     """Result of one run; made once, when all of it is known. Scores are metric x 100."""

@@ -225,7 +225,7 @@ def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, A
     for key in ("train_seconds", "eval_seconds", "examples_per_second", "tokens_per_second", "peak_memory_bytes",
                 "optimizer_state_bytes", "world_size", "threads"):  # fmt: skip
         row[key] = _or(getattr(execution, key, None), math.nan)
-    if execution is not None and execution.resumed_from_step is not None:  # a record has those since it was resumed
+    if execution is not None and not execution.times_the_whole_run:
         row |= dict.fromkeys(("seconds", "train_seconds", "eval_seconds"), math.nan)
     for key in ("device", "precision", "padding", "optimizer", "kernel"):
         row[key] = _or(getattr(execution, key, None), "")

@@ -218,9 +218,11 @@ def estimate_speed(sweep: SweepConfig, machines: Machines | None = None) -> Spee
         except (RecordError, OSError, ValueError, KeyError):  # data folders that are not here, or not whole
             continue
         execution = record.execution
-        if record.status != "ok" or execution is None or execution.resumed_from_step or record.config.model != model:
+        if record.status != "ok" or execution is None or record.config.model != model:
             continue
-        if not execution.total_seconds or (machines is not None and execution.device_type != "cuda"):
+        if not (execution.times_the_whole_run and execution.total_seconds):
+            continue
+        if machines is not None and execution.device_type != "cuda":
             continue
         size = sum(p.stat().st_size for p in path.parent.iterdir() if p.is_file())
         rate = unit.work / execution.total_seconds

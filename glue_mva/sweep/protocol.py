@@ -54,7 +54,7 @@ class Outcome:
             record.score,
             mean_step_size(record),
             record.schedule.max_steps if record.schedule is not None else None,
-            None if execution is None or execution.resumed_from_step else execution.total_seconds,
+            execution.total_seconds if execution is not None and execution.times_the_whole_run else None,
             record.error,
         )
 

@@ -137,14 +137,20 @@ def weights_folder(model: str) -> str:
     """The folder of a run's weights where `model` is a run's folder; every other name unchanged.
 
     Raises:
-        UsageError: a run that kept no weights.
+        UsageError: a run that kept no weights, or weights that are not those of its record.
     """
-    folder = Path(model).expanduser()
-    if not (folder / RECORD_FILE).is_file():
+    record, kept = (Path(model).expanduser() / name for name in (RECORD_FILE, MODEL_FOLDER))
+    if not record.is_file():
         return model
-    if not (folder / MODEL_FOLDER).is_dir():
+    try:
+        recorded = json.loads(record.read_bytes()).get("weights")
+    except (ValueError, AttributeError):
+        raise UsageError(f"{record} is not a record: repair it, or name {str(kept)!r}") from None
+    if recorded is None or not kept.is_dir():
         raise UsageError(f"run {model!r} kept no weights: `glue-mva export` makes them, or save_model = true")
-    return str(folder / MODEL_FOLDER)
+    if weights_digest(kept) != recorded:
+        raise UsageError(f"{kept}: these are not the weights of the run's record; name that folder itself to use them")
+    return str(kept)
 
 
 def start_identity(model: str) -> Any:

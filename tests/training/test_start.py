@@ -88,12 +88,15 @@ def test_the_identity_is_that_of_the_weights_and_the_classes(made, mnli, tmp_pat
         ({"init_from": "RUN", "model": "ELECTRA"}, "is a BertForSequenceClassification, the model a Electra"),
         ({"init_from": "RUN", "num_train_epochs": 0}, "init_from: a run without training starts from nowhere"),
         ({"init_from": "BIGGER"}, "does not fit the model: size mismatch for"),
+        ({"init_from": "SWAPPED"}, "these are not the weights of the run's record; name that folder itself"),
+        ({"init_from": "OLDER"}, "kept no weights: `glue-mva export` makes them, or save_model = true"),
     ],
 )
 def test_what_cannot_be_started_from_is_refused(values, said, made, mnli, tiny_models, tmp_path):
     plain = tmp_path / "plain"
     plain.mkdir()
-    (plain / "record.json").write_bytes((mnli / "record.json").read_bytes())
+    record = json.loads((mnli / "record.json").read_text())
+    (plain / "record.json").write_text(json.dumps(record))
     from transformers import BertForSequenceClassification
 
     config = AutoModelForSequenceClassification.from_pretrained(mnli / "model").config
@@ -101,7 +104,12 @@ def test_what_cannot_be_started_from_is_refused(values, said, made, mnli, tiny_m
     shutil.copytree(mnli / "model", tmp_path / "bigger")
     BertForSequenceClassification(config).save_pretrained(tmp_path / "bigger")
     names = {"PLAIN": str(plain), "ENCODER": tiny_models["bert"], "RUN": str(mnli), "ELECTRA": tiny_models["electra"],
-             "BIGGER": str(tmp_path / "bigger")}  # fmt: skip
+             "BIGGER": str(tmp_path / "bigger"), "SWAPPED": str(tmp_path / "swapped"),
+             "OLDER": str(tmp_path / "older")}  # fmt: skip
+    shutil.copytree(tmp_path / "bigger", tmp_path / "swapped" / "model")
+    shutil.copy(mnli / "record.json", tmp_path / "swapped")
+    shutil.copytree(mnli / "model", tmp_path / "older" / "model")  # of a run that was made again without it
+    (tmp_path / "older" / "record.json").write_text(json.dumps({**record, "weights": None}))
     with pytest.raises(UsageError) as error:
         prepare(resolve(made("rte", **{key: names.get(value, value) for key, value in values.items()})))
     assert said in str(error.value) and "\n" not in str(error.value)

@@ -6,6 +6,8 @@ describes every key.
 
 import contextlib
 import stat
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,8 @@ SCHEMA_VERSION: Final = 2
 FAILURE_FILE = "failure.json"
 """Record of an attempt that failed where a finished record of the same run stands."""
 PREDICTIONS_FILE = "predictions.npz"
+DAMAGED_PREDICTIONS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises on a predictions file that is not whole."""
 LOCK_FILE = ".lock"
 """Held by the process that writes in a folder: that of one run, or that of a sweep."""
 LONGEST_RECORD = 100 * 2**20

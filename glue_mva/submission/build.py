@@ -1,13 +1,12 @@
 """Final runs of a study -> the files of a submission: which run predicts each task, and what is missing and why."""
 
-import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from glue_mva.errors import UsageError
-from glue_mva.record import PREDICTIONS_FILE
+from glue_mva.record import DAMAGED_PREDICTIONS, PREDICTIONS_FILE
 from glue_mva.report.aggregate import Study
 from glue_mva.report.winner import Winner, winner
 from glue_mva.submission.archive import official_rows
@@ -94,6 +93,6 @@ def _test_outputs(file: TestFile, chosen: Winner) -> np.ndarray:
         with np.load(path, allow_pickle=False) as arrays:
             if f"{file.stored_as}/best" in arrays:
                 return arrays[f"{file.stored_as}/best"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except DAMAGED_PREDICTIONS:
         raise ValueError(f"{path} cannot be read: {again}") from None
     raise ValueError(f"no test predictions: {again}")

@@ -3,7 +3,6 @@
 import json
 import shutil
 import uuid
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from transformers import TrainerCallback
 from glue_mva.config.identity import identity
 from glue_mva.errors import UsageError
 from glue_mva.models.fine_tuned import SETTINGS
-from glue_mva.record import MODEL_FOLDER, PREDICTIONS_FILE, RunRecord
+from glue_mva.record import DAMAGED_PREDICTIONS, MODEL_FOLDER, PREDICTIONS_FILE, RunRecord
 from glue_mva.training.runner import run
 
 
@@ -95,7 +94,7 @@ def _largest_difference(one: Path, other: Path) -> float:
         with np.load(one / PREDICTIONS_FILE) as a, np.load(other / PREDICTIONS_FILE) as b:
             names = [name for name in b if name.endswith("/best")]
             return max(float(np.abs(a[name] - b[name]).max()) for name in names)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except DAMAGED_PREDICTIONS:
         return float("nan")
 
 

@@ -97,13 +97,16 @@ def test_another_score_is_refused_but_not_lost(runs, tmp_path):
     assert made and not (tmp_path / "model.run").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
-def test_damaged_predictions_are_not_compared(content, tmp_path, capsys):
+@pytest.mark.parametrize("damage", ["empty", "cut off", "zeros within"])
+def test_damaged_predictions_are_not_compared(damage, tmp_path, capsys):
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        np.savez(tmp_path / name / "predictions.npz", **{"validation/best": np.ones(3)})
+        np.savez_compressed(tmp_path / name / "predictions.npz", **{"validation/best": np.ones(3)})
     assert _largest_difference(tmp_path / "one", tmp_path / "other") == 0
-    (tmp_path / "one" / "predictions.npz").write_bytes(content)
+    path = tmp_path / "one" / "predictions.npz"
+    whole = path.read_bytes()
+    damaged = {"empty": b"", "cut off": whole[:40], "zeros within": whole[:69] + bytes(20) + whole[89:]}
+    path.write_bytes(damaged[damage])
     difference = _largest_difference(tmp_path / "one", tmp_path / "other")
     record = make_record("rte", "adam")
     _compare(record, record, difference, tmp_path, False)

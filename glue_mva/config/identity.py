@@ -149,7 +149,7 @@ def weights_folder(model: str) -> str:
     if recorded is None or not kept.is_dir():
         raise UsageError(f"run {model!r} kept no weights: `glue-mva export` makes them, or save_model = true")
     if weights_digest(kept) != recorded:
-        raise UsageError(f"{kept}: these are not the weights of the run's record; name that folder itself to use them")
+        raise UsageError(f"{kept}: these are not the weights of the run's record; remove it, or name it itself")
     return str(kept)
 
 

@@ -1,6 +1,5 @@
 """The weights of a finished run as a model folder: those that it kept, or those of the same run made again."""
 
-import json
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -10,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from transformers import TrainerCallback
 
-from glue_mva.config.identity import identity
+from glue_mva.config.identity import identity, weights_folder
 from glue_mva.errors import UsageError
-from glue_mva.models.fine_tuned import SETTINGS
 from glue_mva.record import DAMAGED_PREDICTIONS, MODEL_FOLDER, PREDICTIONS_FILE, RunRecord
 from glue_mva.training.runner import run
 
@@ -33,23 +31,9 @@ def kept_model(record: RunRecord, folder: Path) -> Path | None:
     Raises:
         UsageError: there are weights, but they are not those of the record.
     """
-    model = folder / MODEL_FOLDER
-    if not model.is_dir():
+    if record.weights is None or not (folder / MODEL_FOLDER).is_dir():
         return None
-    try:
-        step = json.loads((model / "config.json").read_bytes())[SETTINGS]["step"]
-    except (OSError, ValueError, KeyError, TypeError):
-        step = None
-    if not list(model.glob("*.safetensors")) or step != best_step(record):
-        raise UsageError(f"{model}: these are not the weights of the best epoch in {folder.name}'s record; remove that "
-                         "folder, and the run is made again")  # fmt: skip
-    return model
-
-
-def best_step(record: RunRecord) -> int:
-    """Updates after which a run's score was reached."""
-    assert record.best is not None
-    return record.best.step
+    return Path(weights_folder(str(folder)))
 
 
 def make_again(

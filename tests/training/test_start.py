@@ -88,7 +88,7 @@ def test_the_identity_is_that_of_the_weights_and_the_classes(made, mnli, tmp_pat
         ({"init_from": "RUN", "model": "ELECTRA"}, "is a BertForSequenceClassification, the model a Electra"),
         ({"init_from": "RUN", "num_train_epochs": 0}, "init_from: a run without training starts from nowhere"),
         ({"init_from": "BIGGER"}, "does not fit the model: size mismatch for"),
-        ({"init_from": "SWAPPED"}, "these are not the weights of the run's record; name that folder itself"),
+        ({"init_from": "SWAPPED"}, "these are not the weights of the run's record; remove it, or name it itself"),
         ({"init_from": "OLDER"}, "kept no weights: `glue-mva export` makes them, or save_model = true"),
     ],
 )

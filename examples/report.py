@@ -69,20 +69,26 @@ def load(folder: Path) -> pd.DataFrame:
     return runs.sort_values(list(SEARCHED[:4]), ignore_index=True)
 
 
+def shared_scores(own: pd.DataFrame, score: str) -> dict[tuple[float, float], pd.Series]:
+    """(lr, weight decay) -> scores at the seeds that all share, of the cells of one row without a diverged run. Cells
+    that share no seed with those of more seeds are left out."""
+    cells = {key: cell for key, cell in own.groupby(["lr", "weight_decay"]) if (cell["status"] == "ok").all()}
+    scores, shared = {}, set(own["seed"])
+    for key in sorted(cells, key=lambda key: -len(cells[key])):
+        if common := shared & set(cells[key]["seed"]):
+            shared = common
+            scores[key] = cells[key].set_index("seed")[score]
+    return {key: scores[key].loc[sorted(shared)] for key in sorted(scores)}
+
+
 def choose(runs: pd.DataFrame) -> dict[tuple[str, str], Cell]:
-    """The best cell of every (optimizer, matched), of those without a diverged run: the highest median validation
-    score, or test score where there is no validation split, over the seeds that they share. Cells that share no seed
-    with those of more seeds are left out. In the order of `LABELS`."""
+    """The best cell of every (optimizer, matched): the highest median validation score, or test score where there is no
+    validation split. In the order of `LABELS`."""
     chosen = {}
     for row, own in runs.groupby(["optim", "matched"]):
-        cells = [cell for _, cell in own.groupby(["lr", "weight_decay"]) if (cell["status"] == "ok").all()]
-        scores, shared = {}, set(own["seed"])
-        for k in sorted(range(len(cells)), key=lambda k: -len(cells[k])):
-            if common := shared & set(cells[k]["seed"]):
-                shared = common
-                scores[k] = cells[k].set_index("seed")[selector(runs)]
-        if cells:
-            chosen[row] = cells[max(sorted(scores), key=lambda k: scores[k].loc[sorted(shared)].median())]
+        if found := shared_scores(own, selector(runs)):
+            lr, decay = max(found, key=lambda key: found[key].median())
+            chosen[row] = own[(own["lr"] == lr) & (own["weight_decay"] == decay)]
     return dict(sorted(chosen.items(), key=lambda item: (list(LABELS).index(item[0][0]), item[0][1])))
 
 
@@ -90,13 +96,13 @@ def selector(runs: pd.DataFrame) -> str:
     return "validation" if runs["validation"].notna().any() else "test"
 
 
-def unfinished(runs: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
-    """The cells without a diverged run that lack runs of some of these seeds, in words."""
+def unfinished(cells: dict[tuple[str, str], Cell], seeds: Sequence[int]) -> list[str]:
+    """The chosen cells that lack runs of some of these seeds, in words."""
     lacking = []
-    for (optim, match, lr, decay), cell in runs.groupby(["optim", "matched", "lr", "weight_decay"]):
-        there = len(set(seeds) & set(cell["seed"]))
-        if there < len(set(seeds)) and (cell["status"] == "ok").all():
-            lacking.append(f"{label((optim, match))} lr {lr:g} decay {decay:g} has {there} of {len(set(seeds))} seeds")
+    for row, cell in cells.items():
+        there, lr, decay = len(set(seeds) & set(cell["seed"])), cell["lr"].iloc[0], cell["weight_decay"].iloc[0]
+        if there < len(set(seeds)):
+            lacking.append(f"{label(row)} lr {lr:g} decay {decay:g} has {there} of {len(set(seeds))} seeds")
     return lacking
 
 
@@ -113,7 +119,7 @@ def matched(folder: Path, optim: str, target: str, seeds: Sequence[int]) -> tupl
     for name in (optim, target):
         if (name, "") not in chosen:
             raise UsageError(f"--match {target}: {folder} has no finished runs of {LABELS[name]}; train them first")
-    if lacking := unfinished(runs[runs["optim"].isin([optim, target]) & (runs["matched"] == "")], seeds):
+    if lacking := unfinished({row: chosen[row] for row in ((optim, ""), (target, ""))}, seeds):
         raise UsageError(f"--match {target}: {lacking[0]} in {folder}; train the others first, or give --seeds")
     base = chosen[optim, ""].iloc[0]
     lr = float(f"{base['lr'] * step_size(chosen[target, '']) / step_size(chosen[optim, '']):.3g}")
@@ -150,7 +156,7 @@ def write(folder: Path, presets: dict[str, "Preset"]) -> str:
     runs.drop(columns="record").to_csv(folder / "runs.csv", index=False)
     text = f"# {preset.title}: {preset.metric}\n\n{table(runs, chosen, preset)}\n{notes(runs, chosen, preset)}"
     if chosen:
-        text += "\n![Training loss, score and average step size against updates](curves.png)\n"
+        text += "\n![Training loss, score and average step size against updates](curves.png)\n" + search(runs, chosen)
     (folder / "report.md").write_text(text, encoding="utf-8")
     if chosen:
         save_figure(curves(chosen, preset), folder / "curves")
@@ -184,6 +190,21 @@ def table(runs: pd.DataFrame, chosen: dict[tuple[str, str], Cell], preset: "Pres
     return shown.drop(columns=empty).to_markdown(index=False, disable_numparse=True) + "\n" if rows else ""
 
 
+def search(runs: pd.DataFrame, chosen: dict[tuple[str, str], Cell]) -> str:
+    """What the choice was made on; nothing where nothing was searched."""
+    rows = []
+    for row, cell in chosen.items():
+        own = runs[(runs["optim"] == row[0]) & (runs["matched"] == row[1])]
+        for (lr, decay), scores in shared_scores(own, selector(runs)).items():
+            best = "**" if lr == cell["lr"].iloc[0] and decay == cell["weight_decay"].iloc[0] else ""
+            rows.append({"": label(row), "lr": f"{lr:g}", "weight decay": f"{decay:g}", "seeds": len(scores),
+                         selector(runs): f"{best}{scores.median():.2f}{best}"})  # fmt: skip
+    if len(rows) == len(chosen):
+        return ""
+    shown = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+    return f"\n## Search\n\nMedian over the seeds that all cells of a row share; bold: chosen.\n\n{shown}\n"
+
+
 def spread(scores: pd.Series) -> str:
     """`median (standard error)`."""
     if scores.isna().all():
@@ -209,8 +230,8 @@ def notes(runs: pd.DataFrame, chosen: dict[tuple[str, str], Cell], preset: "Pres
         f"Learning rate and weight decay are those with the highest median {selector(runs)} score"
         + ("." if selector(runs) == "validation" else ", the score that is reported: where several were tried, "
            "it is flattered by the choice."),
-        f"Mean difference: test score less {LABELS[preset.baseline]}'s, with Welch's 95 % interval; the intervals are "
-        "not widened for the number of comparisons.",
+        f"Mean difference: test score less {LABELS[preset.baseline]}'s, with Welch's 95 % interval. The intervals are over "
+        "seeds, not over test rows, and not widened for the number of comparisons.",
     ]  # fmt: skip
     if any("(edge)" in line for line in table(runs, chosen, preset).splitlines()):
         lines.append("(edge): the chosen learning rate is the smallest or largest that was tried, so a better one may "
@@ -225,8 +246,8 @@ def notes(runs: pd.DataFrame, chosen: dict[tuple[str, str], Cell], preset: "Pres
                      + ".")  # fmt: skip
     lines += [f"No row for {label(row)}: each of its learning rates has a diverged run."
               for row, _ in runs.groupby(["optim", "matched"]) if row not in chosen]  # fmt: skip
-    if lacking := unfinished(runs, runs["seed"].unique()):
-        lines.append(f"Unfinished: {'; '.join(lacking)}. Chosen by the seeds that the learning rates of a row share.")
+    if lacking := unfinished(chosen, runs["seed"].unique()):
+        lines.append(f"Unfinished: {'; '.join(lacking)}.")
     if differing := departures(record, preset):
         lines.append(f"Not as in the paper: {', '.join(differing)}; the two are not to be compared.")
     lines += preset.remarks

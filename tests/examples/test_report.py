@@ -50,6 +50,9 @@ def test_a_learning_rate_is_chosen_on_the_seeds_that_all_have_and_without_diverg
     assert "Unfinished: Adam lr 0.002 decay 0.1 has 2 of 3 seeds." in text
     assert "Diverged: Adam lr 0.004 seed 2, MAdam lr 0.008 seed 1." in text
     assert "No row for MAdam: each of its learning rates has a diverged run." in text
+    search = text.partition("## Search")[2]
+    rows = [line.replace(" ", "").split("|")[1:-1] for line in search.splitlines()]
+    assert ["Adam", "0.001", "0.1", "2", "65.00"] in rows and ["Adam", "0.002", "0.1", "2", "**68.50**"] in rows
     assert "(edge)" not in text.splitlines()[4]
 
 

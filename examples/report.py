@@ -230,8 +230,8 @@ def notes(runs: pd.DataFrame, chosen: dict[tuple[str, str], Cell], preset: "Pres
         f"Learning rate and weight decay are those with the highest median {selector(runs)} score"
         + ("." if selector(runs) == "validation" else ", the score that is reported: where several were tried, "
            "it is flattered by the choice."),
-        f"Mean difference: test score less {LABELS[preset.baseline]}'s, with Welch's 95 % interval. The intervals are over "
-        "seeds, not over test rows, and not widened for the number of comparisons.",
+        f"Mean difference: test score less {LABELS[preset.baseline]}'s, with Welch's 95 % interval. The intervals are "
+        "over seeds, not over test rows, and not widened for the number of comparisons.",
     ]  # fmt: skip
     if any("(edge)" in line for line in table(runs, chosen, preset).splitlines()):
         lines.append("(edge): the chosen learning rate is the smallest or largest that was tried, so a better one may "

@@ -8,13 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 16 /* floats of a vector; compilers split it where registers are shorter */
+#define LANES 16 /* floats that are summed side by side; lengths are filled up to a multiple of it */
 #define ROWS 6   /* rows of a tile of a product */
 #define BLOCK 64 /* queries whose scores are held at a time */
 #define PIECE 32 /* rows of a piece of element-wise work */
 #define PADDED(n) (((n) + LANES - 1) / LANES * LANES)
 
-typedef float Vector __attribute__((vector_size(4 * LANES)));
+/* Floats of a register: longer vectors would be split, and a tile's sums no longer fit into the registers. */
+#if defined(__AVX512F__)
+#define REGISTER 16
+#elif defined(__AVX__)
+#define REGISTER 8
+#else
+#define REGISTER 4
+#endif
+
+typedef float Vector __attribute__((vector_size(4 * REGISTER)));
 
 #ifdef BF16
 typedef uint16_t act;
@@ -158,22 +167,22 @@ static inline __attribute__((always_inline)) void tile(const int rows, const int
                                                        int64_t ldb, float *c, int64_t ldc) {
     Vector acc[ROWS][2];
     for (int r = 0; r < rows; r++)
-        for (int w = 0; w < width; w++) acc[r][w] = add ? load(c + r * ldc + w * LANES) : (Vector){0};
+        for (int w = 0; w < width; w++) acc[r][w] = add ? load(c + r * ldc + w * REGISTER) : (Vector){0};
     for (int64_t q = 0; q < k; q++) {
         Vector right[2];
-        for (int w = 0; w < width; w++) right[w] = load(b + q * ldb + w * LANES);
+        for (int w = 0; w < width; w++) right[w] = load(b + q * ldb + w * REGISTER);
         for (int r = 0; r < rows; r++)
             for (int w = 0; w < width; w++) acc[r][w] += a[r * ai + q * ak] * right[w];
     }
     for (int r = 0; r < rows; r++)
-        for (int w = 0; w < width; w++) memcpy(c + r * ldc + w * LANES, &acc[r][w], sizeof(Vector));
+        for (int w = 0; w < width; w++) memcpy(c + r * ldc + w * REGISTER, &acc[r][w], sizeof(Vector));
 }
 
-/* c (m, n) = a (m, k) b (k, n), or added to it; n is a multiple of LANES, a has any strides. */
+/* c (m, n) = a (m, k) b (k, n), or added to it; n is a multiple of REGISTER, a has any strides. */
 static void product(const int add, int64_t m, int64_t n, int64_t k, const float *a, int64_t ai, int64_t ak,
                     const float *b, int64_t ldb, float *c, int64_t ldc) {
     for (int64_t j = 0; j < n;) {
-        const int width = n - j >= 2 * LANES ? 2 : 1;
+        const int width = n - j >= 2 * REGISTER ? 2 : 1;
         for (int64_t i = 0; i < m; i += ROWS) {
             const float *left = a + i * ai;
             float *target = c + i * ldc + j;
@@ -186,7 +195,7 @@ static void product(const int add, int64_t m, int64_t n, int64_t k, const float 
         break;
             switch (m - i < ROWS ? m - i : ROWS) { TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) }
         }
-        j += width * LANES;
+        j += width * REGISTER;
     }
 }
 

@@ -39,8 +39,8 @@ MEGABATCHES = {"rte": 38, "cola": 50, "sst2": 50}
 """Batches within which the stock Trainer's grouping sorts rows: 50, or a quarter of an epoch."""
 PEERS = {
     "a": "stock Trainer as run_glue sets it up: padded to 128, float32",
-    "b": "stock Trainer, bf16=True, padded to the longest of a batch",
-    "c": 'stock Trainer, bf16=True, train_sampling_strategy="group_by_length"',
+    "b": "stock Trainer, bf16=True where the CPU multiplies bfloat16, padded to the longest of a batch",
+    "c": 'as (b), train_sampling_strategy="group_by_length"',
 }
 ROWS = 10_000
 """Training rows that a peer tokenizes for its rounds, which use fewer (in a whole process: all)."""
@@ -107,6 +107,7 @@ def train_stock(order: dict[str, Any], task: str, callbacks: list[Any]) -> None:
     from glue_mva.config.identity import model_path
     from glue_mva.config.resolve import resolve
     from glue_mva.data.load import load_task
+    from glue_mva.models.precision import has_bfloat16
 
     name, source = order["name"], model_path(order["model"])
     most = ROWS if order["pause"] else None
@@ -131,7 +132,7 @@ def train_stock(order: dict[str, Any], task: str, callbacks: list[Any]) -> None:
         per_device_train_batch_size=BATCH[task],
         learning_rate=2e-5,
         optim="adamw_torch_fused",
-        bf16=name != "a",
+        bf16=name != "a" and has_bfloat16("cpu"),
         train_sampling_strategy="group_by_length" if name == "c" else "random",
         use_cpu=True,
         report_to=[],
@@ -306,11 +307,14 @@ def main() -> None:
     names = options.contenders.split(",")
     say = clocked()
 
+    from glue_mva.models.precision import has_bfloat16
+
+    multiplies = "with" if has_bfloat16("cpu") else "without"
     settings = [(1, options.threads), (options.threads, 1)] if options.threads > 1 else [(1, 1)]
     settings = [found for found in settings if options.setting in (None, f"{found[0]}x{found[1]}")]
     peers, ours = ([name for name in names if name in kind] for kind in (PEERS, OURS))
     lines = [
-        f"Model {options.model}, max length 128, {cpu_name()}, torch {version('torch')}; "
+        f"Model {options.model}, max length 128, {cpu_name()} {multiplies} bfloat16, torch {version('torch')}; "
         f"examples per second, median of {options.rounds} interleaved rounds.",
         "",
         f"| task | batch | processes x threads | best peer | {' | '.join(f'{n} / best peer' for n in ours)} | "

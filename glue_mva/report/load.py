@@ -209,7 +209,7 @@ def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, A
         "dev_rows": rows.get(split, math.nan),
         "train_rows": rows.get("train", math.nan),
         "official_train_rows": official.get("train") or math.nan,
-        "official_dev_rows": next((official[s] for s in task.eval_splits), 0) or math.nan,
+        "official_dev_rows": next((official.get(s) for s in task.eval_splits), None) or math.nan,
         "partial": data is not None and data.partial,
         "data": data.source if data is not None else config["data"],
         "data_digest": data.digest if data is not None else "",

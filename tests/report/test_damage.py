@@ -1,6 +1,7 @@
-"""What is damaged beside a record costs what is computed from it, with a note, and nothing else."""
+"""What is damaged in a record or beside it costs what is computed from it, and nothing else."""
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from glue_mva.report.build import build_report
 from glue_mva.report.results import Results, results
-from tests.report.factory import write_predicted_run
+from tests.report.factory import make_record, write_predicted_run
 
 
 def arrays(**changes: np.ndarray) -> bytes:
@@ -72,3 +73,15 @@ def test_the_page_says_so(tmp_path: Path) -> None:
     (run / "predictions.npz").write_bytes(b"")
     build_report(results(tmp_path / "runs"), tmp_path / "report")
     assert "no interval over rows" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_a_record_without_the_official_number_of_rows_is_reported_without_it(tmp_path: Path) -> None:
+    stored = json.loads(make_record("rte", "adam", partial=True).to_json())
+    del stored["data"]["official_rows"]["validation"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "record.json").write_text(json.dumps(stored))
+    found = results(tmp_path)
+    (row,) = found.runs.to_dict("records")
+    assert row["score"] == 75.0 and row["official_train_rows"] == 2490
+    assert "official_dev_rows" not in row
+    assert "Partial data: RTE (277 of - dev rows)." in found.table.caption

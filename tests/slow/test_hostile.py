@@ -2,6 +2,8 @@
 
 What is generated is near to what is right: a valid record, file or command in which a few things are something else. Of
 what is all noise, nothing gets past the first check.
+
+The cases are the same in every run; `pytest --hypothesis-profile default` draws new ones.
 """
 
 import copy

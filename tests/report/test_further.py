@@ -133,3 +133,12 @@ def test_all_columns_of_the_tables_are_taken() -> None:
     found = set(load_runs([FOLDER / "runs"]).table) | set(made.made.members) | set(read["runs.csv"] | read["cells.csv"])
     points = made.searches[0].points.columns
     assert {name for name in found | set(points) if "/" not in name} == TAKEN
+
+
+def test_strings_in_one_row_and_numbers_in_another(tmp_path: Path) -> None:
+    values = {"words": ["a", "b"], "numbers": [1, 2]}
+    mine = [{"optim": "m:Mine", "search": {"mode": v}, "lr": 1e-5, "name": name} for name, v in values.items()]
+    found = written(tmp_path / "runs", "adam", *mine)
+    build_report(found, tmp_path / "report")
+    searched = found.cells[found.cells["stage"] == "search"].groupby("row")["mode"].agg(list)
+    assert searched["words"] == ["a", "b"] and searched["numbers"] == [1, 2]

@@ -12,6 +12,7 @@ from glue_mva.report import stats
 from glue_mva.report.aggregate import POINT, Row, Study
 from glue_mva.report.columns import column, in_columns, in_table
 from glue_mva.sweep.hparams import Hparams, further_from, shown
+from glue_mva.sweep.protocol import cells
 from glue_mva.tasks import TASKS
 from glue_mva.text import markdown_table, rate, score, signed
 
@@ -31,6 +32,8 @@ class Selection:
     """Columns of what tells the points apart: lr, weight decay, and whatever else the row searches."""
     edges: list[str] = field(default_factory=list)
     """Where the chosen point lies on the edge of what was searched: `lr is the highest`."""
+    added: list[float] = field(default_factory=list)
+    """Learning rates that were searched beyond those of the sweep's file (`extend_lr`)."""
     search_score: float = math.nan
     """Median of the chosen point's search runs."""
     final_median: float = math.nan
@@ -63,6 +66,9 @@ def _selection(made: Study, task: str, row: Row) -> Selection:
     if result.chosen is None:
         return result
     result.edges = edges(points, result.chosen)
+    if made.sweep is not None:
+        named = {point.lr for point in cells(made.sweep)[task, row.name].grid}
+        result.added = sorted(set(points["lr"]) - named)
     at = points[[tuple(point) == tuple(in_table(result.chosen).values()) for point in points[names].to_numpy(object)]]
     result.search_score = float(at["median"].iloc[0]) if len(at) else math.nan
     final = made.final(task, row.name)
@@ -129,6 +135,8 @@ def selection_markdown(found: list[Selection]) -> str:
     text = markdown_table(header, body, "ll" + "r" * (8 + len(others)))
     warnings = [f"- {TASKS[s.task].title}, {s.row.label}: the chosen {' and '.join(s.edges)} that was searched; "
                 "a better point may lie outside\n" for s in found if s.edges]  # fmt: skip
+    added = [f"- {TASKS[s.task].title}, {s.row.label}: {', '.join(map(rate, s.added))}\n" for s in found if s.added]
+    text += f"\nLearning rates that were added beyond an end of the grid:\n\n{''.join(added)}" if added else ""
     return text + (f"\nAt the edge of the grid:\n\n{''.join(warnings)}" if warnings else "")
 
 

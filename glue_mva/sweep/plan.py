@@ -12,7 +12,7 @@ from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
 from glue_mva.record import RECORD_FILE, RecordError, read_record
 from glue_mva.sweep.config import SweepConfig
-from glue_mva.sweep.protocol import Cell, Cells, Outcomes, Stage, SweepRun, cells, final_runs, search_runs
+from glue_mva.sweep.protocol import Cell, Cells, Outcomes, Stage, SweepRun, cells, chosen, final_runs, search_runs
 from glue_mva.sweep.unit import Unit, rows_of, rows_used, unit_of
 from glue_mva.tasks import get_task, is_folder
 
@@ -94,6 +94,8 @@ class Plan:
     """`RTE (1,000 of 2,490 training rows)` of every task whose data are not the whole."""
     starts: list[str]
     """What tasks start from another, in words."""
+    beyond: int
+    """Search runs that `extend_lr` may add at most; not among `lines`."""
     ways: Mapping[str, Sequence[str]]
     """Task -> the tasks whose runs come one after the other up to its own, itself included."""
     machines: Machines | None = None
@@ -156,8 +158,9 @@ def make_plan(
     weights = WEIGHTS_BYTES_PER_PARAMETER * parameters * sum(line.left for line in lines if line.keeps_weights)
     checkpoint = CHECKPOINT_BYTES_PER_PARAMETER * parameters
     ways = {task: sweep.way_to(task) for task in sweep.tasks}
+    beyond = sum(_beyond(table, key, outcomes) for key in table)
     return Plan(lines, speed, disk, weights, checkpoint, _savings(sweep, lines, speed), _partial(table), sweep.starts,
-                ways, machines)  # fmt: skip
+                beyond, ways, machines)  # fmt: skip
 
 
 def _lines(table: Cells, key: tuple[str, str], outcomes: Outcomes, speed: Speed) -> list[Line]:
@@ -169,10 +172,20 @@ def _lines(table: Cells, key: tuple[str, str], outcomes: Outcomes, speed: Speed)
 
     lines = []
     if searching := cell.search_runs():
-        lines.append(line("search", len(searching), search_runs(table, key, outcomes), searching[0].config))
+        known = search_runs(table, key, outcomes)
+        lines.append(line("search", max(len(searching), len(known)), known, searching[0].config))
     if cell.sweep.protocol != "grid" or cell.entry.match_step_size is not None:
         lines.append(line("final", cell.sweep.final_seeds, final_runs(table, key, outcomes), cell.any_config))
     return lines
+
+
+def _beyond(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> int:
+    """Search runs that may follow beyond what is known of a cell: none once its choice is made."""
+    cell = table[key]
+    if len({point.lr for point in cell.grid}) < 2 or chosen(table, key, outcomes) is not None:
+        return 0
+    added = max(0, len(search_runs(table, key, outcomes)) - len(cell.search_runs()))
+    return cell.sweep.extend_lr * cell.runs_per_rate - added
 
 
 def _partial(table: Cells) -> list[str]:

@@ -1,18 +1,19 @@
 """Which runs a sweep consists of, and which hyperparameters win. Pure functions of the sweep and of its outcomes.
 
-A sweep has two stages: runs that search, known from the file alone (`expand`), and final runs at the hyperparameters
-that won, known once the search of their cell is finished (`final_runs`). A matched row (`match_step_size`) has final
+A sweep has two stages: runs that search, known from the file alone (`expand`) but for rates beyond an end of the grid
+(`extend_lr`), and final runs at the hyperparameters that won, known once the search of their cell is finished
+(`final_runs`). A matched row (`match_step_size`) has final
 runs only, known once those of two other rows are finished. All runs of a task that starts from another (`init_from`)
 are known once that one's final runs of the same row are finished.
 """
 
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from glue_mva.config.identity import Identity, identity
@@ -83,8 +84,19 @@ def best_point(medians: Mapping[Hparams, float]) -> Hparams | None:
     return best if best is not None and medians[best] > -math.inf else None
 
 
+def rate_beyond(points: Sequence[Hparams], best: Hparams) -> float | None:
+    """The learning rate that follows the best one outwards, where that is the lowest or the highest of several: as many
+    times as large or small as the best one is beside its neighbour, to three significant digits."""
+    rates = sorted({point.lr for point in points})
+    if len(rates) < 2 or best.lr not in (rates[0], rates[-1]):
+        return None
+    neighbour = rates[1] if best.lr == rates[0] else rates[-2]
+    return float(f"{best.lr * (best.lr / neighbour):.2e}") or None
+
+
 Outcomes = Mapping[str, Outcome]
 """run_id -> outcome, of the runs that have one."""
+NOTHING: Outcomes = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -114,60 +126,81 @@ class Cell:
     sweep: SweepConfig
     task: str
     entry: OptimizerEntry
-    _search: dict[str, list[SweepRun]] = field(default_factory=dict, init=False, repr=False)
+    _search: dict[tuple[Hparams, str], list[SweepRun]] = field(default_factory=dict, init=False, repr=False)
     _final: dict[tuple[Hparams, str], list[SweepRun]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def grid(self) -> list[Hparams]:
-        """The points that are searched; none for a matched row."""
+        """The points that the file names; none for a matched row."""
         if self.entry.match_step_size is not None:
             return []
         if self.sweep.protocol == "fixed":
             paper = RECIPES["paper"].for_run(get_task(self.task), get_optimizer(self.entry.optim))
             return [Hparams(paper["lr"][0], paper["weight_decay"][0])]
-        rates = self.entry.lr or self.sweep.lr
+        return self._points(self.entry.lr or self.sweep.lr)
+
+    def _points(self, rates: Iterable[float]) -> list[Hparams]:
+        """These learning rates with every value of all else."""
         decays = self.entry.weight_decay or self.sweep.weight_decay
         return [Hparams(lr, decay, others) for lr in rates for decay in decays for others in self.entry.further_points]
 
-    def search_runs(self, start: str = "") -> list[SweepRun]:
-        """The runs that choose among the points; none where there is one point.
+    def points(self, outcomes: Outcomes, start: str = "") -> list[Hparams]:
+        """The points that are searched: the grid, and what follows beyond its ends by the outcomes so far."""
+        points = self.grid
+        for _ in range(self.sweep.extend_lr if self.is_searched else 0):
+            best = self._best_of(points, outcomes, start)
+            rate = rate_beyond(points, best) if best is not None else None
+            if rate is None:
+                break
+            points = [*points, *self._points([rate])]
+        return points
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether there are runs that choose among the points: not where there is one point."""
+        return len(self.grid) > 1 or (self.sweep.protocol == "grid" and bool(self.grid))
+
+    @property
+    def runs_per_rate(self) -> int:
+        """Search runs that one more learning rate costs."""
+        return len(self._points([0.0])) * len(self._search_seeds)
+
+    def search_runs(self, outcomes: Outcomes = NOTHING, start: str = "") -> list[SweepRun]:
+        """The runs that choose among the points; without outcomes those of the grid.
 
         Args:
             start: their `init_from`, where the file alone does not say it; what these runs cost does not depend on it.
         """
-        if start not in self._search:
-            self._search[start] = self._searching(start)
-        return self._search[start]
+        points = self.points(outcomes, start) if self.is_searched else []
+        return [run for point in points for run in self._searching(point, start)]
 
-    def _searching(self, start: str) -> list[SweepRun]:
-        grid = self.sweep.protocol == "grid"
-        if len(self.grid) <= 1 and not grid:
-            return []
-        seeds = self._final_seeds if grid else range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + self.sweep.search_seeds)
-        holdout = self.sweep.protocol == "heldout"
-        return [run for point in self.grid for run in self._runs("search", point, seeds, start, holdout=holdout)]
+    def _searching(self, point: Hparams, start: str) -> list[SweepRun]:
+        if (point, start) not in self._search:
+            holdout = self.sweep.protocol == "heldout"
+            self._search[point, start] = self._runs("search", point, self._search_seeds, start, holdout=holdout)
+        return self._search[point, start]
 
-    def medians(self, outcomes: Outcomes, start: str = "") -> dict[Hparams, float]:
+    def medians(self, points: Iterable[Hparams], outcomes: Outcomes, start: str = "") -> dict[Hparams, float]:
         """Median score of each point whose search runs are all finished. A diverged run, or one whose score is not a
         number, counts as the worst score there is."""
-        values: dict[Hparams, list[float]] = defaultdict(list)
-        incomplete = set()
-        for run in self.search_runs(start):
-            outcome = outcomes.get(run.run_id)
-            if outcome is None or not outcome.is_finished:
-                incomplete.add(run.hparams)
-            else:
-                values[run.hparams].append(outcome.value)
-        return {point: statistics.median(scores) for point, scores in values.items() if point not in incomplete}
+        found = {}
+        for point in points:
+            runs = [outcomes.get(run.run_id) for run in self._searching(point, start)]
+            done = [outcome.value for outcome in runs if outcome is not None and outcome.is_finished]
+            if len(done) == len(runs):
+                found[point] = statistics.median(done)
+        return found
+
+    def _best_of(self, points: list[Hparams], outcomes: Outcomes, start: str) -> Hparams | None:
+        """The `best_point`; `None` while a run of one of them is not finished (a failed run is not)."""
+        medians = self.medians(points, outcomes, start) if outcomes else {}
+        return best_point(medians) if len(medians) == len(points) else None
 
     def best(self, outcomes: Outcomes, start: str = "") -> Hparams | None:
-        """The `best_point` of the search; `None` while a search run is not finished (a failed run is not)."""
-        if not self.search_runs(start):
+        """The point of the final runs; `None` while the search is not finished, and where no point has a score."""
+        if not self.is_searched:
             return self.grid[0] if self.grid else None
-        if not outcomes:
-            return None
-        medians = self.medians(outcomes, start)
-        return best_point(medians) if len(medians) == len(self.grid) else None
+        return self._best_of(self.points(outcomes, start), outcomes, start)
 
     def final_runs(self, hparams: Hparams, start: str = "") -> list[SweepRun]:
         """The runs whose scores the table shows, at the hyperparameters that won."""
@@ -180,6 +213,12 @@ class Cell:
         """The cell whose best final run these runs start from: of the same row, on another task."""
         task = self.sweep.sources.get(self.task)
         return None if task is None else (task, self.entry.name)
+
+    @property
+    def _search_seeds(self) -> range:
+        if self.sweep.protocol == "grid":
+            return self._final_seeds
+        return range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + self.sweep.search_seeds)
 
     @property
     def _final_seeds(self) -> range:
@@ -234,7 +273,8 @@ def known_runs(table: Cells, outcomes: Outcomes) -> list[SweepRun]:
 
 def gather(table: Cells, look: Callable[[list[SweepRun]], Outcomes]) -> dict[str, Outcome]:
     """The outcomes of every run of a sweep, found by `look`, which is asked again as long as what it found tells of
-    further runs: a finished search of its final runs, these of a matched row's and of tasks that start from them."""
+    further runs: a finished search of further rates or of its final runs, these of a matched row's and of tasks that
+    start from them."""
     outcomes: dict[str, Outcome] = {}
     seen: set[str] = set()
     while new := [run for run in known_runs(table, outcomes) if run.run_id not in seen]:
@@ -267,7 +307,7 @@ def start(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> str | None:
 def search_runs(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> list[SweepRun]:
     """The runs that choose among the points of a cell; empty while they do not follow from the outcomes yet."""
     begin = start(table, key, outcomes)
-    return table[key].search_runs(begin) if begin is not None else []
+    return table[key].search_runs(outcomes, begin) if begin is not None else []
 
 
 def final_runs(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> list[SweepRun]:

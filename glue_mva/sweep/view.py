@@ -47,7 +47,7 @@ def _row(progress: Progress, key: tuple[str, str], running: int) -> CellProgress
     searching = search_runs(progress.table, key, outcomes)
     runs = {run.run_id: run for run in [*searching, *final]}
     finished = [outcomes[run_id] for run_id in runs if run_id in outcomes]
-    total = len(runs) if final else len(cell.search_runs())
+    total = len(runs) if final else max(len(searching), len(cell.search_runs()))
     total += 0 if final or cell.sweep.protocol == "grid" else cell.sweep.final_seeds
     scores = [outcomes[r.run_id].value for r in final if r.run_id in outcomes]
     best, hparams = _best_so_far(progress, key)
@@ -68,7 +68,8 @@ def _row(progress: Progress, key: tuple[str, str], running: int) -> CellProgress
 
 def _best_so_far(progress: Progress, key: tuple[str, str]) -> tuple[float | None, Hparams | None]:
     begin = start(progress.table, key, progress.outcomes)
-    medians = progress.table[key].medians(progress.outcomes, begin) if begin is not None else {}
+    cell, outcomes = progress.table[key], progress.outcomes
+    medians = cell.medians(cell.points(outcomes, begin), outcomes, begin) if begin is not None else {}
     best = best_point(medians)
     return (None, None) if best is None else (medians[best], best)
 

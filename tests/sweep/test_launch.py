@@ -13,6 +13,8 @@ from filelock import FileLock
 from glue_mva.errors import UsageError
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import LOCK_FILE, read_record
+from glue_mva.report.results import results
+from glue_mva.report.selection import selection_markdown
 from glue_mva.sweep import SweepConfig, final_runs, known_runs, load_sweep
 from glue_mva.sweep.engine import InlineEngine, _enter
 from glue_mva.sweep.launch import launch, more_parts, read_progress
@@ -20,6 +22,7 @@ from glue_mva.sweep.protocol import cells
 from glue_mva.sweep.store import LOG_FILE, is_active, write_failed
 from glue_mva.sweep.view import rows
 from glue_mva.sweep.worker import execute
+from glue_mva.text import rate
 from tests.processes import command, forked
 
 from .conftest import Notes
@@ -59,6 +62,22 @@ def test_a_finished_sweep_starts_nothing(copied: SweepConfig):
     before = {p: p.stat().st_mtime_ns for p in Path(copied.output).glob("*/record.json")}
     assert launch(copied, no_engine, Notes()).is_complete
     assert {p: p.stat().st_mtime_ns for p in Path(copied.output).glob("*/record.json")} == before
+
+
+def test_a_search_goes_on_beyond_its_grid_and_the_report_says_so(here: Path, tmp_path: Path):
+    sweep = one_run(here, tmp_path, lr=[1e-3, 3e-3], search_seeds=1, extend_lr=1)  # the better of two is at an end
+    progress = launch(sweep, InlineEngine, Notes())
+    records = [read_record(path) for path in Path(sweep.output).glob("*/record.json")]
+    rates = {record.config.lr: record.score for record in records if record.config.seed > 1000}
+    (final,) = (record.config.lr for record in records if record.config.seed == 1)
+    added = 3.33e-4 if rates[1e-3] >= rates[3e-3] else 9e-3
+    assert rates.keys() == {1e-3, 3e-3, added}
+    assert final == max(rates, key=lambda rate: (rates[rate], -rate))
+    assert progress.is_complete and launch(sweep, no_engine, Notes()).is_complete
+    found = results(sweep.output)
+    assert found.searches[0].added == [added]
+    assert f"beyond an end of the grid:\n\n- RTE, Adam: {rate(added)}\n" in selection_markdown(found.searches)
+    assert "Up to 1 learning rates were added" in found.table.caption
 
 
 def test_folders_of_two_machines_are_copied_together(finished: Path, sweep: SweepConfig, tmp_path: Path):

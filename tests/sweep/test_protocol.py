@@ -1,8 +1,10 @@
 """Which runs a sweep has, and which hyperparameters win: against counts and medians worked out by hand."""
 
+import math
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -10,7 +12,20 @@ from glue_mva import paper
 from glue_mva.config.resolve import resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.record import RunRecord
-from glue_mva.sweep import Hparams, Outcome, SweepConfig, cells, chosen, expand, final_runs, known_runs, load_sweep
+from glue_mva.sweep import (
+    Hparams,
+    Outcome,
+    SweepConfig,
+    SweepRun,
+    cells,
+    chosen,
+    expand,
+    final_runs,
+    known_runs,
+    load_sweep,
+)
+from glue_mva.sweep.plan import make_plan
+from glue_mva.sweep.protocol import gather
 from tests.report.factory import make_record
 
 GRID = {"tasks": ["rte"], "optimizers": ["adam"], "lr": [1e-5, 2e-5], "weight_decay": [0.1, 0.2]}
@@ -89,6 +104,78 @@ def test_nothing_is_chosen_before_the_search_is_finished_or_where_all_diverged()
     assert chosen(table, KEY, {**outcomes, last: Outcome("failed", None)}) is None
     assert chosen(table, KEY, {**outcomes, last: Outcome("diverged", None)}) == Hparams(1e-5, 0.1)
     assert chosen(table, KEY, {run_id: Outcome("diverged", None) for run_id in [*outcomes, last]}) is None
+
+
+def searched(sweep: SweepConfig, score_of: Callable[[Hparams], float | None]) -> tuple[list[float], Hparams | None]:
+    """Learning rates in the order in which they are searched, and the point that wins."""
+    table = cells(sweep)
+    asked: list[SweepRun] = []
+
+    def look(runs: list[SweepRun]) -> dict[str, Outcome]:
+        asked.extend(run for run in runs if run.stage == "search")
+        scores = {run.run_id: score_of(run.hparams) for run in runs}
+        return {run_id: Outcome("diverged" if s is None else "ok", s) for run_id, s in scores.items()}
+
+    outcomes = gather(table, look)
+    assert len({run.run_id for run in asked}) == len(asked)
+    assert {run.run_id for run in final_runs(table, KEY, outcomes)} <= outcomes.keys()
+    return list(dict.fromkeys(run.hparams.lr for run in asked)), chosen(table, KEY, outcomes)
+
+
+@pytest.mark.parametrize(
+    "rates, peak, times, tried, best",
+    [
+        ([1e-5, 2e-5, 4e-5], 2e-5, 3, [1e-5, 2e-5, 4e-5], 2e-5),
+        ([1e-5, 2e-5, 4e-5], 8e-5, 3, [1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4], 8e-5),
+        ([1e-5, 2e-5, 4e-5], 8e-5, 1, [1e-5, 2e-5, 4e-5, 8e-5], 8e-5),
+        ([1e-5, 2e-5, 4e-5], 1.0, 3, [1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4], 3.2e-4),
+        ([4e-5, 1e-5, 2e-5], 4e-6, 2, [4e-5, 1e-5, 2e-5, 5e-6, 2.5e-6], 5e-6),
+        ([1e-5, 3e-5], 1e-6, 1, [1e-5, 3e-5, 3.33e-6], 3.33e-6),
+        ([1e-5], 1.0, 3, [1e-5], 1e-5),
+        ([1e-5, 2e-5], 1.0, 0, [1e-5, 2e-5], 2e-5),
+    ],
+    ids=["inside", "above", "as often as it may", "never inside", "below, unsorted", "ratio of 3", "one rate", "not"],
+)
+@pytest.mark.parametrize("protocol", ["paper", "heldout", "grid"])
+def test_a_search_goes_on_beyond_the_end_where_its_best_rate_lies(
+    rates: list[float], peak: float, times: int, tried: list[float], best: float, protocol: str
+):
+    values = {**GRID, "lr": rates, "extend_lr": times, "protocol": protocol, "search_seeds": 2}
+    found = searched(SweepConfig(**values), lambda point: 90 - abs(math.log(point.lr / peak)) - point.weight_decay)
+    assert found == (tried, Hparams(best, 0.1))
+
+
+def test_each_added_rate_is_searched_with_every_other_value_and_every_seed():
+    sweep = SweepConfig(**GRID, extend_lr=2, search_seeds=2)
+    table, outcomes = scored(sweep, {(lr, wd): [1e5 * lr] * 2 for lr in (1e-5, 2e-5) for wd in (0.1, 0.2)})
+    runs = table[KEY].search_runs(outcomes)[8:]
+    assert [(run.hparams, run.config.seed) for run in runs] == [
+        (Hparams(4e-5, wd), seed) for wd in (0.1, 0.2) for seed in (1001, 1002)
+    ]
+    assert chosen(table, KEY, outcomes) is None and final_runs(table, KEY, outcomes) == []
+    half = {**outcomes, runs[0].run_id: Outcome("ok", 99.0)}
+    assert table[KEY].search_runs(half)[8:] == runs and chosen(table, KEY, half) is None
+
+
+def test_a_search_does_not_go_on_where_every_run_diverged_or_one_is_missing():
+    sweep = SweepConfig(**GRID, extend_lr=2)
+    assert searched(sweep, lambda point: None) == ([1e-5, 2e-5], None)
+    assert searched(sweep, lambda point: None if point.lr > 2e-5 else 1e5 * point.lr) == (
+        [1e-5, 2e-5, 4e-5],
+        Hparams(2e-5, 0.1),
+    )
+    table, outcomes = scored(sweep, {(1e-5, 0.1): [1.0], (1e-5, 0.2): [1.0], (2e-5, 0.1): [2.0]})
+    assert len(table[KEY].search_runs(outcomes)) == 4
+
+
+def test_a_plan_says_what_may_follow():
+    sweep = SweepConfig(**{**GRID, "optimizers": ["adam", "madam"]}, extend_lr=2, search_seeds=2)
+    assert make_plan(sweep, {}).beyond == 2 * 2 * (2 * 2)  # rows, rates, and per rate decays and seeds
+    _, outcomes = scored(sweep, {(lr, wd): [1e5 * lr] * 2 for lr in (1e-5, 2e-5) for wd in (0.1, 0.2)})
+    plan = make_plan(sweep, outcomes)
+    assert [line.runs for line in plan.lines if line.stage == "search"] == [12, 8] and plan.beyond == 4 + 8
+    ends = {run.run_id: Outcome("ok", 0.0) for run in cells(sweep)[KEY].search_runs(outcomes)[8:]}
+    assert make_plan(sweep, {**outcomes, **ends}).beyond == 8
 
 
 def test_one_point_needs_no_search():

@@ -77,7 +77,7 @@ def test_a_search_goes_on_beyond_its_grid_and_the_report_says_so(here: Path, tmp
     found = results(sweep.output)
     assert found.searches[0].added == [added]
     assert f"beyond an end of the grid:\n\n- RTE, Adam: {rate(added)}\n" in selection_markdown(found.searches)
-    assert "Up to 1 learning rates were added" in found.table.caption
+    assert "further ones were searched, up to 1." in found.table.caption
 
 
 def test_folders_of_two_machines_are_copied_together(finished: Path, sweep: SweepConfig, tmp_path: Path):

@@ -180,8 +180,8 @@ def caption(made: Study, table: Table3) -> str:
         }[made.sweep.protocol]
         text += f" {protocol}" if several or made.sweep.protocol == "fixed" else " No hyperparameter was searched."
         if several and made.sweep.extend_lr:
-            text += (" Where a row's best learning rate was the lowest or the highest, further ones were searched, up to "
-                     f"{made.sweep.extend_lr}.")  # fmt: skip
+            text += (" Where a row's best learning rate was the lowest or the highest, further ones were searched, "
+                     f"up to {made.sweep.extend_lr}.")  # fmt: skip
     elif made.chosen_on_final:
         text += " Hyperparameters were selected by the very scores that are shown."
     return text + " The best epoch was selected on the dev set too, as in the paper."

@@ -178,7 +178,8 @@ def measure(args: argparse.Namespace) -> str:
             f"| {label} | {ms:.1f} | {statistics.median(ratios[label]):.2f} | {BYTES[kind] / BYTES['AdamW']:.2f} |"
             f" {rate:.1f} | {memory[label] / count:.1f} |"
         )
-    lines += ["", "Floor: ratio of the bytes that must move. GB/s: those bytes over the time."]
+    lines += ["", "x fused AdamW: median of the ratios within rounds. Floor: ratio of the bytes that must move. "
+              "GB/s: those bytes over the time."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

@@ -155,8 +155,8 @@ def show_plan(made: "Plan") -> None:
     for line in made.starts:
         print(line)
     if made.beyond:
-        print(f"not counted: up to {made.beyond:,} further search runs, one learning rate after the other where the "
-              "best one is the lowest or the highest (extend_lr)")  # fmt: skip
+        print(f"not counted: search runs at further learning rates where the best one is the lowest or the highest "
+              f"(extend_lr), {made.beyond:,} at most")  # fmt: skip
     kept = f" and {text.size(made.weights_bytes)} of weights that are kept" if made.weights_bytes else ""
     print(f"disk: {text.size(made.disk_bytes)} of records{kept}; a run longer than checkpoint_minutes also holds up to "
           f"{text.size(2 * made.checkpoint_bytes)} of checkpoints while it runs")  # fmt: skip

@@ -16,7 +16,8 @@ class LaMAdam(MaxVAOptimizer):
 
     Args:
         params: parameters, named parameters or parameter groups.
-        lr: learning rate; a float or a one-element tensor. About 2 to 4 times AdamW's.
+        lr: learning rate; a float or a one-element tensor. On GLUE the paper's best are 2 to 6 times
+            LaProp's.
         beta1: decay of the momentum average, in [0, 1).
         beta2_min: lower end of the range of beta_t, in [0, 1).
         beta2_max: upper end, in [beta2_min, 1].

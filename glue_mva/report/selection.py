@@ -63,12 +63,12 @@ def _selection(made: Study, task: str, row: Row) -> Selection:
     if len(points) < 2:
         return result
     result.best_of = stats.expected_best(_tried(scored))
+    if made.sweep is not None and made.sweep.extend_lr:
+        named = {point.lr for point in cells(made.sweep)[task, row.name].grid}
+        result.added = sorted(set(points["lr"]) - named)
     if result.chosen is None:
         return result
     result.edges = edges(points, result.chosen)
-    if made.sweep is not None:
-        named = {point.lr for point in cells(made.sweep)[task, row.name].grid}
-        result.added = sorted(set(points["lr"]) - named)
     at = points[[tuple(point) == tuple(in_table(result.chosen).values()) for point in points[names].to_numpy(object)]]
     result.search_score = float(at["median"].iloc[0]) if len(at) else math.nan
     final = made.final(task, row.name)

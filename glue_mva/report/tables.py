@@ -13,6 +13,7 @@ from glue_mva.report import suite
 from glue_mva.report.aggregate import Row, Study, fates, missing_reason
 from glue_mva.report.mixtures import mixtures
 from glue_mva.report.stats import standard_error
+from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.protocol import cells
 from glue_mva.tasks import TASKS
 from glue_mva.text import Strong, count, error, latex, markdown, markdown_table, score, signed
@@ -179,9 +180,9 @@ def caption(made: Study, table: Table3) -> str:
             "fixed": "Hyperparameters are the paper's best; nothing was searched.",
         }[made.sweep.protocol]
         text += f" {protocol}" if several or made.sweep.protocol == "fixed" else " No hyperparameter was searched."
-        if several and made.sweep.extend_lr:
-            text += (" Where a row's best learning rate was the lowest or the highest, further ones were searched, "
-                     f"up to {made.sweep.extend_lr}.")  # fmt: skip
+        if (times := made.sweep.extend_lr) and _have_ends(made.sweep):
+            text += (" Where a row's best learning rate was the lowest or the highest, the search went on beyond it, "
+                     f"by at most {times} rate{'' if times == 1 else 's'}.")  # fmt: skip
     elif made.chosen_on_final:
         text += " Hyperparameters were selected by the very scores that are shown."
     return text + " The best epoch was selected on the dev set too, as in the paper."
@@ -207,6 +208,10 @@ def _is_paper_model(name: str) -> bool:
     return name in (paper.MODEL, paper.MODEL.rpartition("/")[2])
 
 
+def _have_ends(sweep: SweepConfig) -> bool:
+    return any(len({point.lr for point in cell.grid}) > 1 for cell in cells(sweep).values())
+
+
 def partial_data(made: Study) -> str:
     """`QNLI (1,000 of 104,743 training rows, 800 of 5,463 dev rows)` for every task whose data are not the whole."""
     parts = []
@@ -218,7 +223,8 @@ def partial_data(made: Study) -> str:
         line = (final if len(final) else rows).iloc[0]
         pairs = ((line["train_rows"], line["official_train_rows"], "training"),
                  (line["dev_rows"], line["official_dev_rows"], "dev"))  # fmt: skip
-        shown = [f"{count(n)} of {count(whole)} {what} rows" for n, whole, what in pairs if n != whole]
+        shown = [f"{count(n)} {'' if math.isnan(whole) else f'of {count(whole)} '}{what} rows"
+                 for n, whole, what in pairs if n != whole]  # fmt: skip
         parts.append(f"{TASKS[task].title} ({', '.join(shown)})" if shown else f"{TASKS[task].title} (not official)")
     return ", ".join(parts)
 

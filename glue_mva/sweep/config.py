@@ -182,8 +182,9 @@ class SweepConfig(Config):
     weight_decay: Decays = Field(default=list(paper.WEIGHT_DECAY_GRID))
     """Weight decays to search."""
     extend_lr: Annotated[int, Field(ge=0, le=20)] = 0
-    """How many learning rates a search may add to a row's: while the best lies at an end of them, one more follows, as
-    far beyond as its neighbour lies within. A row with one learning rate has no ends."""
+    """How many learning rates a search may add to a row's: while the best is the lowest or highest of them, one more
+    follows, by the factor between it and its neighbour (after 2e-5 and 4e-5 comes 8e-5). A row with one learning rate
+    has no ends."""
     search_seeds: SeedCount = 1
     """Seeds per grid point of the search (1001, 1002, ...)."""
     final_seeds: SeedCount = paper.FINAL_SEEDS

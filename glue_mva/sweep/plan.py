@@ -12,7 +12,7 @@ from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
 from glue_mva.record import RECORD_FILE, RecordError, read_record
 from glue_mva.sweep.config import SweepConfig
-from glue_mva.sweep.protocol import Cell, Cells, Outcomes, Stage, SweepRun, cells, chosen, final_runs, search_runs
+from glue_mva.sweep.protocol import Cell, Cells, Outcomes, Stage, SweepRun, cells, final_runs, search_runs
 from glue_mva.sweep.unit import Unit, rows_of, rows_used, unit_of
 from glue_mva.tasks import get_task, is_folder
 
@@ -159,7 +159,7 @@ def make_plan(
     checkpoint = CHECKPOINT_BYTES_PER_PARAMETER * parameters
     ways = {task: sweep.way_to(task) for task in sweep.tasks}
     beyond = sum(_beyond(table, key, outcomes) for key in table)
-    return Plan(lines, speed, disk, weights, checkpoint, _savings(sweep, lines, speed), _partial(table), sweep.starts,
+    return Plan(lines, speed, disk, weights, checkpoint, _savings(sweep, speed), _partial(table), sweep.starts,
                 beyond, ways, machines)  # fmt: skip
 
 
@@ -180,12 +180,12 @@ def _lines(table: Cells, key: tuple[str, str], outcomes: Outcomes, speed: Speed)
 
 
 def _beyond(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> int:
-    """Search runs that may follow beyond what is known of a cell: none once its choice is made."""
-    cell = table[key]
-    if len({point.lr for point in cell.grid}) < 2 or chosen(table, key, outcomes) is not None:
+    """Search runs that may follow beyond what is known of a cell: none once all of those are finished."""
+    cell, known = table[key], search_runs(table, key, outcomes)
+    is_over = bool(known) and all(_is_done(run.run_id, outcomes) for run in known)
+    if len({point.lr for point in cell.grid}) < 2 or is_over:
         return 0
-    added = max(0, len(search_runs(table, key, outcomes)) - len(cell.search_runs()))
-    return cell.sweep.extend_lr * cell.runs_per_rate - added
+    return cell.sweep.extend_lr * cell.runs_per_rate - max(0, len(known) - len(cell.search_runs()))
 
 
 def _partial(table: Cells) -> list[str]:
@@ -270,8 +270,9 @@ def _parameters(model: str) -> float:
     return sum(path.stat().st_size for path in files) / 4 or ASSUMED_PARAMETERS
 
 
-def _savings(sweep: SweepConfig, lines: list[Line], speed: Speed) -> list[tuple[str, int, float]]:
-    """What some changes would save of the whole sweep, done runs or not."""
+def _savings(sweep: SweepConfig, speed: Speed) -> list[tuple[str, int, float]]:
+    """What some changes would save of the whole sweep, done runs or not, without rates beyond the grids."""
+    lines = _lines_of_file(sweep, speed)
     total_runs, total_seconds = _total(lines)
     changes: list[tuple[str, SweepConfig]] = []
     if len(sweep.tasks) > 1:
@@ -290,11 +291,15 @@ def _savings(sweep: SweepConfig, lines: list[Line], speed: Speed) -> list[tuple[
         changes.append(("--protocol paper", sweep.replace(protocol="paper")))
     savings = []
     for label, changed in changes:
-        table = cells(changed)
-        runs, seconds = _total([line for key in table for line in _lines(table, key, {}, speed)])
+        runs, seconds = _total(_lines_of_file(changed, speed))
         if runs < total_runs:
             savings.append((label, total_runs - runs, total_seconds - seconds))
     return sorted(savings, key=lambda saving: -saving[2])
+
+
+def _lines_of_file(sweep: SweepConfig, speed: Speed) -> list[Line]:
+    table = cells(sweep)
+    return [line for key in table for line in _lines(table, key, {}, speed)]
 
 
 def _total(lines: list[Line]) -> tuple[int, float]:

@@ -1,15 +1,15 @@
 """Which runs a sweep consists of, and which hyperparameters win. Pure functions of the sweep and of its outcomes.
 
-A sweep has two stages: runs that search, known from the file alone (`expand`) but for rates beyond an end of the grid
-(`extend_lr`), and final runs at the hyperparameters that won, known once the search of their cell is finished
-(`final_runs`). A matched row (`match_step_size`) has final
-runs only, known once those of two other rows are finished. All runs of a task that starts from another (`init_from`)
-are known once that one's final runs of the same row are finished.
+A sweep has two stages: runs that search, and final runs at the hyperparameters that won, known once the search of their
+cell is finished (`final_runs`). Which runs search follows from the file alone (`expand`), but for learning rates beyond
+an end of the grid (`extend_lr`), which follow from the scores so far. A matched row (`match_step_size`) has final runs
+only, known once those of two other rows are finished. All runs of a task that starts from another (`init_from`) are
+known once that one's final runs of the same row are finished.
 """
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -84,14 +84,24 @@ def best_point(medians: Mapping[Hparams, float]) -> Hparams | None:
     return best if best is not None and medians[best] > -math.inf else None
 
 
-def rate_beyond(points: Sequence[Hparams], best: Hparams) -> float | None:
-    """The learning rate that follows the best one outwards, where that is the lowest or the highest of several: as many
-    times as large or small as the best one is beside its neighbour, to three significant digits."""
-    rates = sorted({point.lr for point in points})
-    if len(rates) < 2 or best.lr not in (rates[0], rates[-1]):
-        return None
-    neighbour = rates[1] if best.lr == rates[0] else rates[-2]
-    return float(f"{best.lr * (best.lr / neighbour):.2e}") or None
+def rate_beyond(medians: Mapping[Hparams, float]) -> float | None:
+    """The learning rate that is to be searched next, where the lowest or the highest so far is better than every other:
+    its distance is the factor between that rate and its neighbour, to three significant digits.
+
+    Args:
+        medians: point -> score, of all points so far. A tie with a rate further in asks for nothing.
+    """
+    best: dict[float, float] = {}
+    for point, median in medians.items():
+        best[point.lr] = max(median, best.get(point.lr, -math.inf))
+    rates = sorted(best)
+    ends = ((rates[0], rates[1]), (rates[-1], rates[-2])) if len(rates) > 1 else ()
+    for end, neighbour in ends:
+        if best[end] > max(score for rate, score in best.items() if rate != end):
+            exact = end * (end / neighbour)
+            further = (rate for rate in (float(f"{exact:.2e}"), exact) if 0 < rate < math.inf and rate != end)
+            return next((rate for rate in further if (rate > end) == (end > neighbour)), None)
+    return None
 
 
 Outcomes = Mapping[str, Outcome]
@@ -144,21 +154,33 @@ class Cell:
         decays = self.entry.weight_decay or self.sweep.weight_decay
         return [Hparams(lr, decay, others) for lr in rates for decay in decays for others in self.entry.further_points]
 
-    def points(self, outcomes: Outcomes, start: str = "") -> list[Hparams]:
-        """The points that are searched: the grid, and what follows beyond its ends by the outcomes so far."""
-        points = self.grid
-        for _ in range(self.sweep.extend_lr if self.is_searched else 0):
-            best = self._best_of(points, outcomes, start)
-            rate = rate_beyond(points, best) if best is not None else None
-            if rate is None:
-                break
-            points = [*points, *self._points([rate])]
-        return points
-
     @property
     def is_searched(self) -> bool:
-        """Whether there are runs that choose among the points: not where there is one point."""
+        """Whether there are search runs: where there are several points, and under `grid` where there is one."""
         return len(self.grid) > 1 or (self.sweep.protocol == "grid" and bool(self.grid))
+
+    def _so_far(self, outcomes: Outcomes, start: str) -> tuple[list[Hparams], dict[Hparams, float]]:
+        """The points that are searched, which are the grid and what follows beyond its ends by the outcomes so far; and
+        the median of each whose runs are finished."""
+        if not self.is_searched:
+            return [], {}
+        points, medians = self.grid, self._medians(self.grid, outcomes, start) if outcomes else {}
+        for _ in range(self.sweep.extend_lr):
+            rate = rate_beyond(medians) if len(medians) == len(points) else None
+            if rate is None:
+                break
+            added = self._points([rate])
+            points, medians = [*points, *added], medians | self._medians(added, outcomes, start)
+        return points, medians
+
+    def _medians(self, points: Iterable[Hparams], outcomes: Outcomes, start: str) -> dict[Hparams, float]:
+        found = {}
+        for point in points:
+            runs = [outcomes.get(run.run_id) for run in self._searching(point, start)]
+            done = [outcome.value for outcome in runs if outcome is not None and outcome.is_finished]
+            if len(done) == len(runs):
+                found[point] = statistics.median(done)
+        return found
 
     @property
     def runs_per_rate(self) -> int:
@@ -171,8 +193,7 @@ class Cell:
         Args:
             start: their `init_from`, where the file alone does not say it; what these runs cost does not depend on it.
         """
-        points = self.points(outcomes, start) if self.is_searched else []
-        return [run for point in points for run in self._searching(point, start)]
+        return [run for point in self._so_far(outcomes, start)[0] for run in self._searching(point, start)]
 
     def _searching(self, point: Hparams, start: str) -> list[SweepRun]:
         if (point, start) not in self._search:
@@ -180,27 +201,17 @@ class Cell:
             self._search[point, start] = self._runs("search", point, self._search_seeds, start, holdout=holdout)
         return self._search[point, start]
 
-    def medians(self, points: Iterable[Hparams], outcomes: Outcomes, start: str = "") -> dict[Hparams, float]:
-        """Median score of each point whose search runs are all finished. A diverged run, or one whose score is not a
-        number, counts as the worst score there is."""
-        found = {}
-        for point in points:
-            runs = [outcomes.get(run.run_id) for run in self._searching(point, start)]
-            done = [outcome.value for outcome in runs if outcome is not None and outcome.is_finished]
-            if len(done) == len(runs):
-                found[point] = statistics.median(done)
-        return found
-
-    def _best_of(self, points: list[Hparams], outcomes: Outcomes, start: str) -> Hparams | None:
-        """The `best_point`; `None` while a run of one of them is not finished (a failed run is not)."""
-        medians = self.medians(points, outcomes, start) if outcomes else {}
-        return best_point(medians) if len(medians) == len(points) else None
+    def medians(self, outcomes: Outcomes, start: str = "") -> dict[Hparams, float]:
+        """Median score of each point whose search runs are all finished (a failed run is not). A diverged run, or one
+        whose score is not a number, counts as the worst score there is."""
+        return self._so_far(outcomes, start)[1]
 
     def best(self, outcomes: Outcomes, start: str = "") -> Hparams | None:
         """The point of the final runs; `None` while the search is not finished, and where no point has a score."""
         if not self.is_searched:
             return self.grid[0] if self.grid else None
-        return self._best_of(self.points(outcomes, start), outcomes, start)
+        points, medians = self._so_far(outcomes, start)
+        return best_point(medians) if len(medians) == len(points) else None
 
     def final_runs(self, hparams: Hparams, start: str = "") -> list[SweepRun]:
         """The runs whose scores the table shows, at the hyperparameters that won."""
@@ -257,7 +268,8 @@ def cells(sweep: SweepConfig) -> Cells:
 
 
 def expand(sweep: SweepConfig) -> list[SweepRun]:
-    """The runs that follow from the file alone: every search run, and the final runs of cells without a search."""
+    """The runs that follow from the file alone: every search run of the grids, and the final runs of cells without a
+    search."""
     return known_runs(cells(sweep), {})
 
 

@@ -68,8 +68,7 @@ def _row(progress: Progress, key: tuple[str, str], running: int) -> CellProgress
 
 def _best_so_far(progress: Progress, key: tuple[str, str]) -> tuple[float | None, Hparams | None]:
     begin = start(progress.table, key, progress.outcomes)
-    cell, outcomes = progress.table[key], progress.outcomes
-    medians = cell.medians(cell.points(outcomes, begin), outcomes, begin) if begin is not None else {}
+    medians = progress.table[key].medians(progress.outcomes, begin) if begin is not None else {}
     best = best_point(medians)
     return (None, None) if best is None else (medians[best], best)
 

@@ -84,4 +84,4 @@ def test_a_record_without_the_official_number_of_rows_is_reported_without_it(tmp
     (row,) = found.runs.to_dict("records")
     assert row["score"] == 75.0 and row["official_train_rows"] == 2490
     assert "official_dev_rows" not in row
-    assert "Partial data: RTE (277 of - dev rows)." in found.table.caption
+    assert "Partial data: RTE (277 dev rows)." in found.table.caption

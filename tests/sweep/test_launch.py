@@ -22,7 +22,6 @@ from glue_mva.sweep.protocol import cells
 from glue_mva.sweep.store import LOG_FILE, is_active, write_failed
 from glue_mva.sweep.view import rows
 from glue_mva.sweep.worker import execute
-from glue_mva.text import rate
 from tests.processes import command, forked
 
 from .conftest import Notes
@@ -65,19 +64,22 @@ def test_a_finished_sweep_starts_nothing(copied: SweepConfig):
 
 
 def test_a_search_goes_on_beyond_its_grid_and_the_report_says_so(here: Path, tmp_path: Path):
-    sweep = one_run(here, tmp_path, lr=[1e-3, 3e-3], search_seeds=1, extend_lr=1)  # the better of two is at an end
+    values = {"lr": [1e-3, 1e30], "search_seeds": 1}  # one diverges, so the other is better, and at an end
+    first = launch(one_run(here, tmp_path, **values), InlineEngine, Notes())
+    assert [first.outcomes[run.run_id].status for run in first.known()] == ["ok", "diverged", "ok"]
+    sweep = one_run(here, tmp_path, **values, extend_lr=1)
     progress = launch(sweep, InlineEngine, Notes())
-    records = [read_record(path) for path in Path(sweep.output).glob("*/record.json")]
-    rates = {record.config.lr: record.score for record in records if record.config.seed > 1000}
-    (final,) = (record.config.lr for record in records if record.config.seed == 1)
-    added = 3.33e-4 if rates[1e-3] >= rates[3e-3] else 9e-3
-    assert rates.keys() == {1e-3, 3e-3, added}
-    assert final == max(rates, key=lambda rate: (rates[rate], -rate))
+    *searched, final = progress.known()
+    added = 1e-36
+    assert [run.hparams.lr for run in searched] == [1e-3, 1e30, added]
+    scores = [progress.outcomes[run.run_id].value for run in searched]
+    assert final.hparams.lr == (1e-3 if scores[0] > scores[2] else added)
+    assert progress.finished_here == (1 if final.hparams.lr == 1e-3 else 2)  # what was there is not made again
     assert progress.is_complete and launch(sweep, no_engine, Notes()).is_complete
     found = results(sweep.output)
     assert found.searches[0].added == [added]
-    assert f"beyond an end of the grid:\n\n- RTE, Adam: {rate(added)}\n" in selection_markdown(found.searches)
-    assert "further ones were searched, up to 1." in found.table.caption
+    assert "beyond an end of the grid:\n\n- RTE, Adam: 1e-36\n" in selection_markdown(found.searches)
+    assert "the search went on beyond it, by at most 1 rate." in found.table.caption
 
 
 def test_folders_of_two_machines_are_copied_together(finished: Path, sweep: SweepConfig, tmp_path: Path):

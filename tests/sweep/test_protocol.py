@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,9 @@ from glue_mva.sweep import (
     final_runs,
     known_runs,
     load_sweep,
+    view,
 )
+from glue_mva.sweep.launch import read_progress
 from glue_mva.sweep.plan import make_plan
 from glue_mva.sweep.protocol import gather
 from tests.report.factory import make_record
@@ -118,7 +121,12 @@ def searched(sweep: SweepConfig, score_of: Callable[[Hparams], float | None]) ->
 
     outcomes = gather(table, look)
     assert len({run.run_id for run in asked}) == len(asked)
-    assert {run.run_id for run in final_runs(table, KEY, outcomes)} <= outcomes.keys()
+    final = final_runs(table, KEY, outcomes)
+    assert len(final) == (0 if chosen(table, KEY, outcomes) is None else sweep.final_seeds)
+    assert {run.run_id for run in final} <= outcomes.keys()
+    seeds = {"paper": {1001, 1002}, "heldout": {1001, 1002}, "grid": {1, 2, 3, 4}}[sweep.protocol]
+    assert {run.config.seed for run in asked} <= seeds
+    assert {run.config.holdout_fraction for run in asked} == {0.1 if sweep.protocol == "heldout" else 0.0}
     return list(dict.fromkeys(run.hparams.lr for run in asked)), chosen(table, KEY, outcomes)
 
 
@@ -145,16 +153,49 @@ def test_a_search_goes_on_beyond_the_end_where_its_best_rate_lies(
     assert found == (tried, Hparams(best, 0.1))
 
 
+@pytest.mark.parametrize(
+    "scores",
+    [{1e-5: 80.0, 2e-5: 80.0, 4e-5: 70.0}, {1e-5: 70.0, 2e-5: 80.0, 4e-5: 80.0}, {1e-5: 50.0, 2e-5: 50.0, 4e-5: 50.0}],
+    ids=["at the low end", "at the high end", "everywhere"],
+)
+def test_a_tie_with_a_rate_further_in_is_not_followed(scores: dict[float, float]):
+    sweep = SweepConfig(**{**GRID, "lr": list(scores), "weight_decay": 0.1}, extend_lr=3)
+    tried, best = searched(sweep, lambda point: scores.get(point.lr, 80.0))
+    assert tried == list(scores) and best == Hparams(
+        min(lr for lr in scores if scores[lr] == max(scores.values())), 0.1
+    )
+
+
+@pytest.mark.parametrize("rates", [[1e-5, 1.001e-5], [1.0012e-5, 1.0014e-5], [1.0, 1e200], [1e-200, 1.0]])
+@pytest.mark.parametrize("up", [1, -1], ids=["up", "down"])
+def test_rates_close_together_or_far_apart_end_in_a_choice(rates: list[float], up: int):
+    """Added rates lie outside of those that are there, and are rates."""
+    sweep = SweepConfig(**{**GRID, "lr": rates}, extend_lr=3)
+    tried, best = searched(sweep, lambda point: 50 + up * math.log10(point.lr))
+    added = tried[2:]
+    assert best is not None and best.lr == (max(tried) if up == 1 else min(tried)) and len(set(tried)) == len(tried)
+    assert all(0 < rate < math.inf for rate in added)
+    assert added == sorted(added, reverse=up == -1)
+    assert not added or (min(added) > max(rates) if up == 1 else max(added) < min(rates))
+
+
 def test_each_added_rate_is_searched_with_every_other_value_and_every_seed():
-    sweep = SweepConfig(**GRID, extend_lr=2, search_seeds=2)
-    table, outcomes = scored(sweep, {(lr, wd): [1e5 * lr] * 2 for lr in (1e-5, 2e-5) for wd in (0.1, 0.2)})
-    runs = table[KEY].search_runs(outcomes)[8:]
+    entry = {"optim": "adam", "beta1": [0.8, 0.9]}
+    sweep = SweepConfig(**{**GRID, "optimizers": [entry]}, extend_lr=2, search_seeds=2)
+    table = cells(sweep)
+    outcomes = {run.run_id: Outcome("ok", 1e5 * run.hparams.lr) for run in table[KEY].search_runs()}
+    runs = table[KEY].search_runs(outcomes)[16:]
     assert [(run.hparams, run.config.seed) for run in runs] == [
-        (Hparams(4e-5, wd), seed) for wd in (0.1, 0.2) for seed in (1001, 1002)
+        (Hparams(4e-5, wd, (("beta1", beta),)), seed)
+        for wd in (0.1, 0.2)
+        for beta in (0.8, 0.9)
+        for seed in (1001, 1002)
     ]
     assert chosen(table, KEY, outcomes) is None and final_runs(table, KEY, outcomes) == []
     half = {**outcomes, runs[0].run_id: Outcome("ok", 99.0)}
-    assert table[KEY].search_runs(half)[8:] == runs and chosen(table, KEY, half) is None
+    assert table[KEY].search_runs(half)[16:] == runs and chosen(table, KEY, half) is None
+    failed = {**outcomes, **{run.run_id: Outcome("ok", 0.0) for run in runs}, runs[3].run_id: Outcome("failed", None)}
+    assert table[KEY].search_runs(failed)[16:] == runs and chosen(table, KEY, failed) is None
 
 
 def test_a_search_does_not_go_on_where_every_run_diverged_or_one_is_missing():
@@ -174,8 +215,37 @@ def test_a_plan_says_what_may_follow():
     _, outcomes = scored(sweep, {(lr, wd): [1e5 * lr] * 2 for lr in (1e-5, 2e-5) for wd in (0.1, 0.2)})
     plan = make_plan(sweep, outcomes)
     assert [line.runs for line in plan.lines if line.stage == "search"] == [12, 8] and plan.beyond == 4 + 8
+    assert [change[:2] for change in plan.savings] == [change[:2] for change in make_plan(sweep, {}).savings]
     ends = {run.run_id: Outcome("ok", 0.0) for run in cells(sweep)[KEY].search_runs(outcomes)[8:]}
     assert make_plan(sweep, {**outcomes, **ends}).beyond == 8
+    lost = {run_id: Outcome("diverged", None) for run_id in outcomes}
+    assert make_plan(sweep, lost).beyond == 8
+
+
+def test_matched_rows_and_tasks_that_start_from_another_follow_the_added_rate():
+    rows = ["adam", "madam", {"optim": "adam", "match_step_size": "madam"}]
+    sweep = SweepConfig(tasks=["mnli", "rte"], optimizers=rows, init_from={"rte": "mnli"}, lr=[1e-5, 2e-5],
+                        weight_decay=0.1, extend_lr=1, final_seeds=2)  # fmt: skip
+    table = cells(sweep)
+
+    def look(runs: list[SweepRun]) -> dict[str, Outcome]:
+        return {run.run_id: Outcome("ok", 1e5 * run.hparams.lr, step_size=run.hparams.lr) for run in runs}
+
+    outcomes = gather(table, look)
+    for task in sweep.tasks:
+        best = {row: chosen(table, (task, row), outcomes) for row in ("adam", "madam", "adam-matched")}
+        assert best == dict.fromkeys(best, Hparams(4e-5, 0.1))
+    runs = known_runs(table, outcomes)
+    assert len(outcomes) == len(runs) == 2 * (2 * (3 + 2) + 2) - 2 * 2  # a matched row's runs are the plain row's here
+    assert {bool(run.config.init_from) for run in runs if run.task == "rte"} == {True}
+
+
+def test_a_row_that_is_not_searched_shows_no_score_of_a_search(tmp_path: Path):
+    rows = [{"optim": "adam", "name": "several"}, {"optim": "adam", "name": "one", "lr": 1e-5}]
+    sweep = SweepConfig(**{**GRID, "optimizers": rows, "weight_decay": 0.1}, output=str(tmp_path), extend_lr=1)
+    progress = read_progress(sweep)[0]
+    progress.outcomes = {run.run_id: Outcome("ok", 50.0) for run in progress.table["rte", "several"].search_runs()}
+    assert [(row.name, row.best) for row in view.rows(progress)] == [("several", 50.0), ("one", None)]
 
 
 def test_one_point_needs_no_search():

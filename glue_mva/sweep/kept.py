@@ -3,7 +3,6 @@
 Where the folder lies is no part of it: a folder may be moved and renamed. No torch.
 """
 
-import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,23 +19,29 @@ SOURCES = frozenset({"model", "data", "init_from"})
 """Fields of a run that name a place: what counts is what was found there, and the same folder has many paths."""
 
 
-def keep_sweep(sweep: SweepConfig) -> None:
+def keep_sweep(sweep: SweepConfig) -> str:
     """Leave a sweep in its output folder. Launches that differ in tasks and rows alone, as by `--tasks`, are kept as
     the one sweep that they make together; otherwise the latest counts.
+
+    Returns:
+        Why what lay there is replaced: it was damaged, or another sweep, and in what. Empty where nothing is lost.
 
     Raises:
         UsageError: it cannot be written.
     """
-    folder = Path(sweep.output)
+    folder, replaced = Path(sweep.output), ""
     if (folder / SWEEP_FILE).is_file():
-        with contextlib.suppress(UsageError):  # a damaged one, or one that is not the same sweep
+        try:
             sweep = together(load_sweep(folder / SWEEP_FILE), sweep)
+        except UsageError as error:
+            replaced = str(error)
     values = sweep.model_dump(exclude={"output"}, exclude_none=True)
     try:
         with atomic_write(folder / SWEEP_FILE) as stream:
             stream.write(f"{json.dumps(values, indent=1)}\n".encode())
     except OSError as error:
         raise UsageError(f"cannot write {str(folder / SWEEP_FILE)!r}: {error.strerror}") from None
+    return replaced
 
 
 def kept_sweep(folders: Sequence[Path]) -> SweepConfig | None:

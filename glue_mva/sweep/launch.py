@@ -13,7 +13,7 @@ from glue_mva.errors import UsageError
 from glue_mva.files import check_writable
 from glue_mva.record import of_other_source, set_aside
 from glue_mva.sweep import store
-from glue_mva.sweep.config import SweepConfig
+from glue_mva.sweep.config import SWEEP_FILE, SweepConfig
 from glue_mva.sweep.engine import Engine
 from glue_mva.sweep.kept import keep_sweep
 from glue_mva.sweep.plan import Speed, estimate_speed, seconds_of
@@ -158,13 +158,19 @@ def launch(
             engine = make_engine()
             try:
                 _prepare(progress, pending, engine, observer)
-                keep_sweep(sweep)
+                _keep(sweep, observer)
                 _Launch(sweep, progress, pending, engine, observer).work(is_interrupted)
             finally:
                 engine.close()
         else:
-            keep_sweep(sweep)
+            _keep(sweep, observer)
     return progress
+
+
+def _keep(sweep: SweepConfig, observer: Observer) -> None:
+    if replaced := keep_sweep(sweep):
+        observer.note(f"{Path(sweep.output) / SWEEP_FILE} is of this sweep from now on, and of no other: {replaced}",
+                      important=True)  # fmt: skip
 
 
 def _made_whole(run: SweepRun, progress: Progress) -> SweepRun:

@@ -35,7 +35,7 @@ def test_a_sweep_is_read_back_as_it_was_wherever_its_folder_goes(tmp_path: Path)
 
 def test_launches_by_parts_are_kept_as_the_whole(tmp_path: Path) -> None:
     keep_sweep(sweep_in(tmp_path))
-    keep_sweep(sweep_in(tmp_path, tasks=["sst2"], run={"save_model": True, "data": "elsewhere"}))
+    assert not keep_sweep(sweep_in(tmp_path, tasks=["sst2"], run={"save_model": True, "data": "elsewhere"}))
     keep_sweep(sweep_in(tmp_path, optimizers=["laprop"], run={"recipe": "paper"}))
     kept = kept_sweep([tmp_path])
     assert kept is not None
@@ -62,9 +62,12 @@ def test_own_tasks_are_kept_with_what_their_files_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"lr": [1e-5]}, {"final_seeds": 2}, {"run": {"num_train_epochs": 1}},
                                     {"optimizers": [{"optim": "madam", "lr": 1e-4}]}])  # fmt: skip
 def test_of_other_sweeps_in_one_folder_the_latest_counts(tmp_path: Path, change: dict) -> None:
-    keep_sweep(sweep_in(tmp_path))
-    keep_sweep(sweep_in(tmp_path, **change))
+    assert keep_sweep(sweep_in(tmp_path)) == ""
+    said = keep_sweep(sweep_in(tmp_path, **change))
+    (key,) = change
+    assert said.startswith("sweeps that differ in ") and key in said
     assert kept_sweep([tmp_path]) == sweep_in(tmp_path, **change)
+    assert keep_sweep(sweep_in(tmp_path, **change)) == ""
 
 
 def test_folders_with_parts_of_one_sweep_are_one_and_others_are_told(tmp_path: Path) -> None:
@@ -86,7 +89,7 @@ def test_a_damaged_file_is_named_and_the_next_launch_replaces_it(tmp_path: Path,
     (tmp_path / SWEEP_FILE).write_text(text)
     with pytest.raises(UsageError, match=r"sweep\.json: not the file of a sweep: it is damaged"):
         kept_sweep([tmp_path])
-    keep_sweep(sweep_in(tmp_path))
+    assert "it is damaged" in keep_sweep(sweep_in(tmp_path))
     assert kept_sweep([tmp_path]) == sweep_in(tmp_path)
 
 

@@ -68,7 +68,9 @@ def test_a_search_goes_on_beyond_its_grid_and_the_report_says_so(here: Path, tmp
     first = launch(one_run(here, tmp_path, **values), InlineEngine, Notes())
     assert [first.outcomes[run.run_id].status for run in first.known()] == ["ok", "diverged", "ok"]
     sweep = one_run(here, tmp_path, **values, extend_lr=1)
-    progress = launch(sweep, InlineEngine, Notes())
+    notes = Notes()
+    progress = launch(sweep, InlineEngine, notes)
+    assert any("of no other: sweeps that differ in extend_lr (0, 1)" in note for note in notes.notes)
     *searched, final = progress.known()
     added = 1e-36
     assert [run.hparams.lr for run in searched] == [1e-3, 1e30, added]

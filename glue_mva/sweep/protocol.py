@@ -86,7 +86,7 @@ def best_point(medians: Mapping[Hparams, float]) -> Hparams | None:
 
 def rate_beyond(medians: Mapping[Hparams, float]) -> float | None:
     """The learning rate that is to be searched next, where the lowest or the highest so far is better than every other:
-    its distance is the factor between that rate and its neighbour, to three significant digits.
+    further out by the factor between that one and its neighbour, to three significant digits.
 
     Args:
         medians: point -> score, of all points so far. A tie with a rate further in asks for nothing.
@@ -164,7 +164,8 @@ class Cell:
         the median of each whose runs are finished."""
         if not self.is_searched:
             return [], {}
-        points, medians = self.grid, self._medians(self.grid, outcomes, start) if outcomes else {}
+        points = self.grid
+        medians = self._medians(points, outcomes, start) if outcomes else {}
         for _ in range(self.sweep.extend_lr):
             rate = rate_beyond(medians) if len(medians) == len(points) else None
             if rate is None:
@@ -174,6 +175,7 @@ class Cell:
         return points, medians
 
     def _medians(self, points: Iterable[Hparams], outcomes: Outcomes, start: str) -> dict[Hparams, float]:
+        """The median of those whose runs are all finished."""
         found = {}
         for point in points:
             runs = [outcomes.get(run.run_id) for run in self._searching(point, start)]

@@ -47,7 +47,12 @@ class Selection:
 def selections(made: Study) -> list[Selection]:
     """One per task and row that searched among at least two points."""
     found = (_selection(made, task, row) for task in made.tasks for row in made.rows)
-    return [s for s in found if len(s.points) > 1]
+    searched = [s for s in found if len(s.points) > 1]
+    if made.sweep is not None and made.sweep.extend_lr:
+        table = cells(made.sweep)
+        for s in searched:
+            s.added = sorted(set(s.points["lr"]) - table[s.task, s.row.name].rates)
+    return searched
 
 
 def _selection(made: Study, task: str, row: Row) -> Selection:
@@ -63,9 +68,6 @@ def _selection(made: Study, task: str, row: Row) -> Selection:
     if len(points) < 2:
         return result
     result.best_of = stats.expected_best(_tried(scored))
-    if made.sweep is not None and made.sweep.extend_lr:
-        named = {point.lr for point in cells(made.sweep)[task, row.name].grid}
-        result.added = sorted(set(points["lr"]) - named)
     if result.chosen is None:
         return result
     result.edges = edges(points, result.chosen)

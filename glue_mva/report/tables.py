@@ -13,7 +13,6 @@ from glue_mva.report import suite
 from glue_mva.report.aggregate import Row, Study, fates, missing_reason
 from glue_mva.report.mixtures import mixtures
 from glue_mva.report.stats import standard_error
-from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.protocol import cells
 from glue_mva.tasks import TASKS
 from glue_mva.text import Strong, count, error, latex, markdown, markdown_table, score, signed
@@ -172,7 +171,8 @@ def caption(made: Study, table: Table3) -> str:
         text += f" Partial data: {partial}."
     text += "".join(f" {line}." for line in _starts(made))
     if made.sweep is not None:
-        several = any(len(cell.grid) > 1 for cell in cells(made.sweep).values())
+        all_cells = cells(made.sweep).values()
+        several = any(len(cell.grid) > 1 for cell in all_cells)
         protocol = {
             "paper": "Hyperparameters were selected on the same dev set, with other seeds.",
             "heldout": "Hyperparameters were selected on held-out training rows; only the final seeds saw the dev set.",
@@ -180,7 +180,7 @@ def caption(made: Study, table: Table3) -> str:
             "fixed": "Hyperparameters are the paper's best; nothing was searched.",
         }[made.sweep.protocol]
         text += f" {protocol}" if several or made.sweep.protocol == "fixed" else " No hyperparameter was searched."
-        if (times := made.sweep.extend_lr) and _have_ends(made.sweep):
+        if (times := made.sweep.extend_lr) and any(len(cell.rates) > 1 for cell in all_cells):
             text += (" Where a row's best learning rate was the lowest or the highest, the search went on beyond it, "
                      f"by at most {times} rate{'' if times == 1 else 's'}.")  # fmt: skip
     elif made.chosen_on_final:
@@ -206,10 +206,6 @@ def _starts(made: Study) -> list[str]:
 
 def _is_paper_model(name: str) -> bool:
     return name in (paper.MODEL, paper.MODEL.rpartition("/")[2])
-
-
-def _have_ends(sweep: SweepConfig) -> bool:
-    return any(len({point.lr for point in cell.grid}) > 1 for cell in cells(sweep).values())
 
 
 def partial_data(made: Study) -> str:

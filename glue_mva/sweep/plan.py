@@ -183,9 +183,10 @@ def _beyond(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> int:
     """Search runs that may follow beyond what is known of a cell: none once all of those are finished."""
     cell, known = table[key], search_runs(table, key, outcomes)
     is_over = bool(known) and all(_is_done(run.run_id, outcomes) for run in known)
-    if len({point.lr for point in cell.grid}) < 2 or is_over:
+    if len(cell.rates) < 2 or is_over:
         return 0
-    return cell.sweep.extend_lr * cell.runs_per_rate - max(0, len(known) - len(cell.search_runs()))
+    of_grid = len(cell.search_runs())
+    return cell.sweep.extend_lr * of_grid // len(cell.rates) - max(0, len(known) - of_grid)
 
 
 def _partial(table: Cells) -> list[str]:

@@ -149,6 +149,11 @@ class Cell:
             return [Hparams(paper["lr"][0], paper["weight_decay"][0])]
         return self._points(self.entry.lr or self.sweep.lr)
 
+    @cached_property
+    def rates(self) -> set[float]:
+        """The learning rates of the grid."""
+        return {point.lr for point in self.grid}
+
     def _points(self, rates: Iterable[float]) -> list[Hparams]:
         """These learning rates with every value of all else."""
         decays = self.entry.weight_decay or self.sweep.weight_decay
@@ -183,11 +188,6 @@ class Cell:
             if len(done) == len(runs):
                 found[point] = statistics.median(done)
         return found
-
-    @property
-    def runs_per_rate(self) -> int:
-        """Search runs that one more learning rate costs."""
-        return len(self._points([0.0])) * len(self._search_seeds)
 
     def search_runs(self, outcomes: Outcomes = NOTHING, start: str = "") -> list[SweepRun]:
         """The runs that choose among the points; without outcomes those of the grid.

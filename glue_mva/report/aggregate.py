@@ -86,8 +86,8 @@ class Study:
     sweep: SweepConfig | None = None
     planned: dict[tuple[str, str, str], int] = field(default_factory=dict)
     """(task, row, stage) -> runs that the sweep asks for, as far as it is known by now."""
-    chosen_on_final: bool = False
-    """Whether hyperparameters were chosen by the very runs that are shown."""
+    chosen_among: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(task, row) -> points of which the very scores that are shown chose one; missing where other scores chose."""
     notes: list[str] = field(default_factory=list)
 
     def of(self, task: str, row: str, stage: str) -> pd.DataFrame:
@@ -112,10 +112,21 @@ class Study:
         """The same scores, (seeds,), in the order of their seeds."""
         return np.asarray(self.scores(task, row).sort_index(), dtype=np.float64)
 
+    @property
+    def chosen_on_final(self) -> bool:
+        """Whether hyperparameters were chosen by the very scores that are shown."""
+        return any(points > 1 for points in self.chosen_among.values())
+
     def scores(self, task: str, row: str) -> "pd.Series[float]":
         """Scores of the usable final runs of one cell, index seed; never more than one per seed."""
         final = self.final(task, row)
         return final[final["status"] == "ok"].set_index("seed")["score"].dropna()
+
+
+def values_of(runs: pd.DataFrame) -> "pd.Series[float]":
+    """What counts where points are compared: the score, and minus infinity for a finished run without one
+    (`sweep.protocol.Outcome.value`); NaN for a failed run."""
+    return runs["score"].where(runs["score"].notna() | ~runs["status"].isin(FINISHED), -math.inf)
 
 
 def study(runs: Runs, sweep: SweepConfig | None, seeds: int | None = None, *, as_found: bool = False) -> Study:
@@ -183,12 +194,15 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
     of_search = table["seed"].between(FIRST_SEARCH_SEED, LAST_SEARCH_SEED).to_numpy()
     searching = (named["holdout_fraction"] > 0) | (of_search & (not of_search.all()))
     keys = ["task", "row", "lr", "weight_decay"]
-    usable = named[(named["status"] == "ok") & ~searching].sort_values("created")
-    usable = usable.drop_duplicates([*keys, "seed"], keep="last")
-    points = usable.groupby(keys)["score"].agg(["median", "count"]).reset_index()
-    wanted = seeds or min(paper.FINAL_SEEDS, int(points["count"].max()) if len(points) else 1)
+    finished = named[named["status"].isin(FINISHED) & ~searching].sort_values("created")
+    finished = finished.drop_duplicates([*keys, "seed"], keep="last").assign(value=values_of)
+    points = finished.groupby(keys).agg(median=("value", "median"), count=("value", "size"), scored=("score", "count"))
+    points = points.reset_index()
+    wanted = seeds or min(paper.FINAL_SEEDS, max(1, int(points["scored"].max()) if len(points) else 1))
     chosen: dict[tuple[str, str], Hparams] = {}
+    chosen_among: dict[tuple[str, str], int] = {}
     for (task, row), part in points.groupby(["task", "row"]):
+        chosen_among[str(task), str(row)] = len(part)
         full = part[part["count"] >= wanted] if (part["count"] >= wanted).any() else part
         medians = {Hparams(*point): median for *point, median in full[["lr", "weight_decay", "median"]].to_numpy(float)}
         if (best := best_point(medians)) is not None:
@@ -203,9 +217,10 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
     rows = ordered({Row(n, o) for n, o in zip(names, table["optim"], strict=True)})
     notes = [
         "no sweep file was given or found: the final seeds of a cell are all its runs at the point with the best "
-        f"median among the points with at least {wanted} seed{'s' if wanted > 1 else ''} (or with any, where none has)"
+        f"median among the points with at least {wanted} seed{'s' if wanted > 1 else ''} (or with any, where none has), "
+        "a diverged run counting as the worst score there is"
     ]
-    if len(points) > len(chosen):
+    if any(number > 1 for number in chosen_among.values()):
         notes.append(
             "several points of a cell were scored by the same runs that chose one: such a score flatters itself"
         )
@@ -215,7 +230,7 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
         notes.append(f"seeds of a search ({FIRST_SEARCH_SEED}, ...) are not among the final ones")
     tasks = [t for t in TASKS if t in set(table["task"])]
     return Study(runs, tasks, rows, _members(runs, placed), chosen, wanted,
-                 chosen_on_final=len(points) > len(chosen), notes=notes)  # fmt: skip
+                 chosen_among=chosen_among, notes=notes)  # fmt: skip
 
 
 # --- with a sweep file ----------------------------------------------------------------------------------------------
@@ -257,17 +272,19 @@ def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: 
     outcomes = gather(table, look)
     if not matching:
         raise UsageError(f"none of {len(t)} records belongs to the sweep (task, optimizer, lr, weight decay and seed)")
-    placed, counts, chosen = [], {}, {}
+    placed, counts, chosen, chosen_among = [], {}, {}, {}
     for key in table:
-        final = final_runs(table, key, outcomes)
+        final, searching = final_runs(table, key, outcomes), search_runs(table, key, outcomes)
         if final:
             chosen[key] = final[0].hparams
-        for stage, members in (("search", search_runs(table, key, outcomes)), ("final", final)):
+        if sweep.protocol == "grid":
+            chosen_among[key] = len({run.hparams for run in searching})
+        for stage, members in (("search", searching), ("final", final)):
             counts[*key, stage] = len(members)
             placed += [(key[1], stage, r.hparams.further, matching[r.run_id]) for r in members if r.run_id in matching]
     rows = ordered(_row_of_entry(e) for e in sweep.optimizers)
     made = Study(runs, [k for k in TASKS if k in sweep.tasks], rows, _members(runs, placed), chosen,
-                 seeds or sweep.final_seeds, sweep, counts)  # fmt: skip
+                 seeds or sweep.final_seeds, sweep, counts, chosen_among)  # fmt: skip
     if others := len(t) - made.members["run_id"].nunique():
         made.notes.append(f"{others} runs in the folder are no part of this sweep and were left out")
     return made

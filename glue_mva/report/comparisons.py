@@ -52,6 +52,14 @@ class Comparison:
     """Seeds per optimizer that would show a true difference of means of this size after Holm; infinite for none."""
     left_out: str = ""
     """Final runs of either row without a score, which no other number here counts."""
+    diverged_a: int = 0
+    """How many of those diverged."""
+    diverged_b: int = 0
+    chosen_among_a: int = 1
+    """Points of which these very scores chose one; 1 where other scores chose, or nothing was to choose."""
+    chosen_among_b: int = 1
+    own_starts: bool = False
+    """Whether each row starts from a fine-tuned model of its own (`init_from`), whose luck no interval holds."""
     missing: str = ""
     """Why there is no comparison."""
     verdict: str = ""
@@ -106,7 +114,7 @@ def compare(made: Study, pairs: Sequence[tuple[Row, Row]], margin: float = verdi
     tests = sum(pair.difference is not None for pair in found)
     for pair, adjusted in zip(found, stats.holm([pair.p for pair in found]), strict=True):
         pair.p_holm = float(adjusted)
-        if pair.difference is not None:
+        if pair.difference is not None and not verdicts.doubt(pair, margin):
             fewest = stats.fewest_seeds(len(pair.compared), paired=pair.paired, tests=tests)
             pair.seeds_to_decide = suite.seeds_to_decide(pair.difference, margin, fewest, tests)
         pair.verdict = verdicts.judge(pair, margin)
@@ -158,13 +166,18 @@ def _compare_task(
     result = Comparison(task, a.name, b.name, len(x), len(y), paired, missing=missing)
     if missing:
         return result, None
-    lost = [(row.label, fates(made.final(task, row.name))) for row in (a, b)]
+    of_a, of_b = made.final(task, a.name), made.final(task, b.name)
+    lost = [(row.label, fates(runs)) for row, runs in ((a, of_a), (b, of_b))]
+    result.diverged_a, result.diverged_b = (int((runs["status"] == "diverged").sum()) for runs in (of_a, of_b))
+    result.chosen_among_a, result.chosen_among_b = (made.chosen_among.get((task, row.name), 1) for row in (a, b))
+    starts_a, starts_b = (set(runs["start"].dropna()) for runs in (of_a, of_b))
+    result.own_starts = bool(starts_a and starts_b) and starts_a.isdisjoint(starts_b)
     result.left_out = ", ".join(f"{runs} of {label}" for label, runs in lost if runs)
     result.median_a, result.median_b = float(np.median(x)), float(np.median(y))
     result.difference_of_medians = round(result.median_a - result.median_b, 8)  # equal scores stay equal
     result.difference_of_means = round(float(x.mean() - y.mean()), 8)
     result.means_low, result.means_high = stats.difference_interval(x, y, paired=paired)
-    result.dev_rows = float(made.final(task, a.name)["dev_rows"].max())
+    result.dev_rows = float(of_a["dev_rows"].max())
     if TASKS[task].headline == "accuracy":
         result.difference_in_examples = result.difference_of_medians / 100 * result.dev_rows
     result.p = stats.permutation_p(x, y, paired=paired)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from glue_mva.report import stats
-from glue_mva.report.aggregate import POINT, Row, Study
+from glue_mva.report.aggregate import POINT, Row, Study, values_of
 from glue_mva.report.columns import column, in_columns, in_table
 from glue_mva.sweep.hparams import Hparams, further_from, shown
 from glue_mva.sweep.protocol import cells
@@ -24,7 +24,8 @@ class Selection:
     task: str
     row: Row
     points: pd.DataFrame
-    """One line per point: its `hparams`, `median` (NaN without a score), `runs`, `diverged`."""
+    """One line per point: its `hparams`, `median` (a diverged run counts as the worst score there is; NaN where that is
+    the median), `runs`, `diverged`."""
     runs: pd.DataFrame
     """The search runs: their `hparams`, `seed`, `score` (NaN without one)."""
     chosen: Hparams | None
@@ -57,13 +58,14 @@ def selections(made: Study) -> list[Selection]:
 
 def _selection(made: Study, task: str, row: Row) -> Selection:
     runs = made.of(task, row.name, "search")
-    scored = runs.assign(score=runs["score"].where(runs["status"] == "ok"))
+    scored = runs.assign(value=values_of)
     further = [in_columns(further_from(text)) for text in scored["further"]]
     names = ["lr", "weight_decay", *(further[0] if further else ())]
     scored = scored.assign(**{name: [point[name] for point in further] for name in names[2:]})
     groups = scored.groupby(names)
-    points = groups.agg(median=("score", "median"), runs=("score", "size"),
+    points = groups.agg(median=("value", "median"), runs=("value", "size"),
                         diverged=("status", lambda s: int((s == "diverged").sum()))).reset_index()  # fmt: skip
+    points["median"] = points["median"].replace(-math.inf, math.nan)
     result = Selection(task, row, points, scored[[*names, "seed", "score"]], made.chosen.get((task, row.name)), names)
     if len(points) < 2:
         return result

@@ -85,11 +85,11 @@ def bootstrap_error(statistic: Callable[..., Floats], *suites: Suite) -> float:
 @dataclass(frozen=True)
 class Difference:
     """Mean over tasks of mean(a) - mean(b), with its t interval over seeds; NaN where a task has one seed only, and
-    where the difference is the same on every seed: its spread is then not known, not 0."""
+    where the difference is the same on every seed of a task: its spread is then not known, not 0."""
 
     value: float
     error: float
-    """Standard error."""
+    """Standard error; 0 where it is not known."""
     freedom: float
     """Degrees of freedom (Welch and Satterthwaite)."""
     seeds: int
@@ -114,16 +114,22 @@ def difference(a: Suite, b: Suite, paired: Sequence[bool]) -> Difference:
     Args:
         paired: per task, whether both have the same seeds, in the same order.
     """
-    gaps, parts = [], []  # parts: (variance, degrees of freedom) of independent terms of the sum of gaps
+    gaps, parts, known = [], [], True  # parts: (variance, degrees of freedom) of independent terms of the sum of gaps
     for x, y, same in zip(a, b, paired, strict=True):
         gaps.append(round(x.mean() - y.mean(), 8))
-        parts += [_spread(x - y)] if same else [_spread(x), _spread(y)]
+        terms = [x - y] if same else [x, y]
+        known &= any(map(_varies, terms)) or not _varies([*x, *y])  # the latter where every run predicts the same class
+        parts += map(_spread, terms)
     variances, freedoms = np.array(parts).T
-    total = variances.sum()
+    total = variances.sum() * (1.0 if known else 0.0)  # NaN stays NaN: with one seed there is nothing to know
     used = variances > 0
     freedom = total**2 / (variances[used] ** 2 / freedoms[used]).sum() if total > 0 else math.nan
     seeds = min(len(scores) for scores in (*a, *b))
     return Difference(float(np.mean(gaps)), math.sqrt(total) / len(gaps), float(freedom), seeds)
+
+
+def _varies(values: ArrayLike) -> bool:
+    return bool(np.ptp(np.round(np.asarray(values, dtype=float), 8)) > 0)
 
 
 def _spread(values: Floats) -> tuple[float, float]:

@@ -19,17 +19,41 @@ Verdict = Literal["better", "worse", "practically equal", "not decided", "not co
 
 def judge(pair: "Pair", margin: float) -> Verdict:
     """The verdict on `a` against `b` over all tasks: practically equal where the whole interval lies within the margin;
-    better or worse where the test shows a difference after Holm and the interval leaves out 0; else not decided."""
+    better or worse where the test shows a difference after Holm and the interval leaves out 0; else, and where there is
+    a `doubt`, not decided."""
     if pair.difference is None:
         return "not compared"
-    low, high = pair.difference.interval
-    if not pair.difference.error > 0:  # one seed, or seeds that differ by nothing: the spread is not known
+    if not pair.difference.error > 0 or doubt(pair, margin):  # one seed, or a spread that is not known
         return "not decided"
+    low, high = pair.difference.interval
     if -margin <= low and high <= margin:
         return "practically equal"
     if pair.p_holm <= stats.ALPHA and not low <= 0 <= high:
         return "better" if low > 0 else "worse"
     return "not decided"
+
+
+def doubt(pair: "Pair", margin: float) -> str:
+    """What no number of seeds would mend; empty without.
+
+    Scores leave out runs that diverged: a row that diverged is not better, nor the equal of another, by the rest. And
+    scores that chose their own point flatter it: a row is not better, nor the equal of another, by those that chose
+    among more points than the other had.
+    """
+    if pair.difference is None:
+        return ""
+    low, high = pair.difference.interval
+    leads = {pair.a.label: pair.difference.value > 0, pair.b.label: pair.difference.value < 0}
+    diverged = (sum(c.diverged_a for c in pair.compared), sum(c.diverged_b for c in pair.compared))
+    for (label, leading), runs in zip(leads.items(), diverged, strict=True):
+        if runs and (leading or (-margin <= low and high <= margin)):
+            return f"{label} diverged in {count(runs)} run{'s' if runs > 1 else ''}"
+    more = (any(c.chosen_among_a > c.chosen_among_b for c in pair.compared),
+            any(c.chosen_among_b > c.chosen_among_a for c in pair.compared))  # fmt: skip
+    for (label, leading), unfair in zip(leads.items(), more, strict=True):
+        if unfair and leading:
+            return f"the scores of {label} chose its point, among more than the other row had"
+    return ""
 
 
 _LEADS = {
@@ -68,16 +92,35 @@ def sentence(pair: "Pair", margin: float, tests: int) -> str:
         fewest = stats.fewest_seeds(len(done), paired=pair.paired, tests=tests)
         text += f", and with one seed there is nothing to test; {fewest} seeds each are the fewest that could show it"
     elif pair.difference.error == 0:
-        text += f" on every seed, so its spread is not known ({p_equals(pair.p_holm)}{adjusted})"
+        text += f", and its spread is not known, since on a task all seeds differ by the same ({p_equals(pair.p_holm)}"
+        text += f"{adjusted})"
     else:
         low, high = pair.difference.interval
         text += f" (95 % interval {interval(low, high)}; {p_equals(pair.p_holm)}{adjusted})"
         text += _reason(pair, margin, low, high)
     if lost := [f"{TASKS[c.task].title}, {c.left_out}" for c in done if c.left_out]:
         text += f"; not counted: {'; '.join(lost)}"
+    text += "".join(f"; {clause}" for clause in (_choice(pair), _starts(pair)) if clause)
     if missing:
         text += f"; {missing} of {len(pair.tasks)} tasks were not compared"
     return text + "."
+
+
+def _choice(pair: "Pair") -> str:
+    """That the scores that are compared also chose the points, and among how many."""
+    most = [max(points) for points in zip(*((c.chosen_among_a, c.chosen_among_b) for c in pair.compared), strict=True)]
+    if max(most) == 1:
+        return ""
+    counts = " and ".join(f"{count(n)} of {row.label}" for n, row in zip(most, (pair.a, pair.b), strict=True))
+    return f"the same scores chose the points, among {counts}, and flatter what they chose"
+
+
+def _starts(pair: "Pair") -> str:
+    """That all seeds of a row share one start."""
+    tasks = [TASKS[c.task].title for c in pair.compared if c.own_starts]
+    if not tasks:
+        return ""
+    return f"on {', '.join(tasks)} all seeds of a row start from one model, whose luck is in no interval and no p"
 
 
 def _reason(pair: "Pair", margin: float, low: float, high: float) -> str:
@@ -85,14 +128,19 @@ def _reason(pair: "Pair", margin: float, low: float, high: float) -> str:
     single = f"; a difference is shown on {', '.join(apart)} alone" if apart else ""
     if pair.verdict == "practically equal":
         shown = " though it leaves out 0" if not low <= 0 <= high else ""
-        return f"; the whole interval lies within {margin:g} points{',' if shown else ''}{shown}{single}"
+        text = f"; the whole interval lies within {margin:g} points{',' if shown else ''}{shown}{single}"
+        if pair.examples_low < -margin or pair.examples_high > margin:
+            text += f"; on other dev examples it could be larger ({interval(pair.examples_low, pair.examples_high)})"
+        return text
     if pair.verdict in ("better", "worse"):
         if math.isnan(pair.examples_low):
             return ""
         also = interval(pair.examples_low, pair.examples_high)
         if pair.examples_low <= 0 <= pair.examples_high:
             return f"; on other dev examples it could be none, or the other way ({also})"
-        return f"; other dev examples would hardly change that ({also})"
+        return f"; the interval over seeds and dev examples leaves out 0 too ({also})"
+    if against := doubt(pair, margin):
+        return f"; no number of seeds would decide it, since {against}{single}"
     if math.isinf(pair.seeds_to_decide) or math.isnan(pair.seeds_to_decide):
         return f"; no number of seeds in reach would decide it{single}"
     have = min(min(c.n_a, c.n_b) for c in pair.compared)

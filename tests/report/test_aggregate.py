@@ -229,6 +229,17 @@ def test_without_a_sweep_the_best_median_with_enough_seeds_counts(tmp_path: Path
     assert "no sweep file" in made.notes[0]
 
 
+def test_without_a_sweep_a_diverged_run_is_the_worst_of_its_point(tmp_path: Path) -> None:
+    """As in a sweep: half of the runs at 2e-5 diverged, so 1e-5 is the better point, whatever the others came to."""
+    for seed in range(1, 5):
+        write_run(tmp_path, make_record("rte", "adam", score=70.0 + seed, lr=1e-5, seed=seed))
+        lost = {"score": None, "status": "diverged"} if seed > 2 else {"score": 90.0 + seed}
+        write_run(tmp_path, make_record("rte", "adam", lr=2e-5, seed=seed, **lost))
+    made = study(load_runs([tmp_path]), None)
+    assert made.chosen["rte", "adam"].lr == 1e-5 and made.chosen_among == {("rte", "adam"): 2}
+    assert made.values("rte", "adam").tolist() == [71, 72, 73, 74] and made.chosen_on_final
+
+
 def test_a_seed_that_lies_there_twice_counts_once_the_latest(tmp_path: Path) -> None:
     write_run(tmp_path / "a", make_record("rte", "adam", score=70.0, seed=1, created="2026-01-01T00:00:00Z"))
     write_run(tmp_path / "b", make_record("rte", "adam", score=80.0, seed=1, created="2026-02-01T00:00:00Z"))

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from glue_mva.record import read_record, write_record
 from glue_mva.report.aggregate import Row, Study, study
 from glue_mva.report.comparisons import Comparison, Pair, comparison_table, verdict_table
 from glue_mva.report.comparisons import compare as compare_all
 from glue_mva.report.load import load_runs
 from glue_mva.report.tables import table3
 from glue_mva.report.verdicts import judge, of_task
+from glue_mva.sweep.config import SweepConfig
 from tests.report.factory import make_record, write_predicted_run, write_run
 
 MADAM, ADAM = Row("madam", "madam"), Row("adam", "adam")
@@ -230,8 +232,67 @@ def test_differences_without_any_spread_are_not_decided(tmp_path: Path) -> None:
     """A t interval of width 0 says nothing about other seeds."""
     pair = compare(over_tasks(tmp_path, 0.3, 0.0), (MADAM, ADAM))
     assert pair.verdict == "not decided"
-    assert "+0.30 points on average over 4 tasks on every seed, so its spread is not known (p < .001)." in pair.sentence
+    said = ", and its spread is not known, since on a task all seeds differ by the same (p < .001)."
+    assert f"+0.30 points on average over 4 tasks{said}" in pair.sentence
     assert math.isnan(pair.difference.interval[0]) and "interval" not in pair.sentence
+
+
+def test_the_rest_of_a_row_that_diverged_is_neither_better_nor_equal(tmp_path: Path) -> None:
+    for gain, (leader, other), verdict in (
+        (2.0, ("madam", "adam"), "better"),
+        (0.1, ("madam", "adam"), "practically equal"),
+        (0.1, ("adam", "madam"), "practically equal"),
+    ):
+        for diverged in (other, leader):
+            folder = tmp_path / f"{gain} {leader} {diverged}"
+            over_tasks(folder, gain if leader == "madam" else -gain, 0.2)
+            assert compare(study(load_runs([folder]), None), (MADAM, ADAM)).verdict == verdict
+            write_run(folder, make_record("rte", diverged, score=None, status="diverged", seed=5))
+            pair = compare(study(load_runs([folder]), None), (MADAM, ADAM))
+            (of_rte,) = (c for c in pair.tasks if c.task == "rte")
+            assert (of_rte.diverged_a, of_rte.diverged_b) == ((1, 0) if diverged == "madam" else (0, 1))
+            if verdict == "better" and diverged == other:
+                assert pair.verdict == "better"
+                continue
+            assert pair.verdict == "not decided" and math.isnan(pair.seeds_to_decide)
+            label = "MAdam" if diverged == "madam" else "Adam"
+            assert f"; no number of seeds would decide it, since {label} diverged in 1 run" in pair.sentence
+
+
+def test_scores_that_chose_among_more_points_do_not_win(tmp_path: Path) -> None:
+    over_tasks(tmp_path, 2.0, 0.5)
+    for lr in (1e-6, 2e-6):
+        write_run(tmp_path, make_record("rte", "madam", score=50.0, lr=lr, seed=1))
+    found = compare(study(load_runs([tmp_path]), None), (MADAM, ADAM))
+    assert found.verdict == "not decided"
+    said = "since the scores of MAdam chose its point, among more than the other row had"
+    assert f"; no number of seeds would decide it, {said}" in found.sentence
+    assert "; the same scores chose the points, among 3 of MAdam and 1 of Adam, and flatter" in found.sentence
+    turned = compare(study(load_runs([tmp_path]), None), (ADAM, MADAM))
+    assert turned.verdict == "not decided"
+    for lr in (1e-6, 2e-6):
+        write_run(tmp_path, make_record("rte", "adam", score=50.0, lr=lr, seed=1))
+    assert compare(study(load_runs([tmp_path]), None), (MADAM, ADAM)).verdict == "better"
+    grid = SweepConfig(tasks=["rte", "sst2", "mrpc", "cola"], optimizers=[{"optim": "madam"}, {"optim": "adam"}],
+                       protocol="grid", lr=[1e-6, 2e-6], weight_decay=0.1, final_seeds=1)  # fmt: skip
+    made = study(load_runs([tmp_path]), grid)
+    assert made.chosen_among["rte", "madam"] == 2 and made.chosen_on_final
+
+
+def test_seeds_that_share_a_start_say_so(tmp_path: Path) -> None:
+    over_tasks(tmp_path, 2.0, 0.5)
+    for path in tmp_path.glob("*/record.json"):
+        record = read_record(path)
+        assert record.model is not None
+        if record.config.task == "rte":
+            start = f"sha256:{record.config.optim}"
+            record = record.model_copy(update={"model": record.model.model_copy(update={"start": start})})
+            write_record(record, path.parent)
+    pair = compare(study(load_runs([tmp_path]), None), (MADAM, ADAM))
+    assert [c.task for c in pair.tasks if c.own_starts] == ["rte"]
+    assert pair.sentence.endswith(
+        "; on RTE all seeds of a row start from one model, whose luck is in no interval and no p."
+    )
 
 
 def test_another_margin_changes_what_is_practically_equal(tmp_path: Path) -> None:

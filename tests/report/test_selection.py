@@ -58,6 +58,20 @@ def test_search_score_against_final_median(searched: Path) -> None:
     assert 0 < found.flattery.low < found.flattery.high
 
 
+def test_points_are_compared_as_the_sweep_compares_them(tmp_path: Path) -> None:
+    """A diverged run is the worst of its point's, not left out of the median."""
+    for lr, scores in ((1e-5, (70.0, 71.0, 72.0)), (2e-5, (92.0, 68.0, None)), (4e-5, (95.0, None, None))):
+        for seed, score in enumerate(scores, start=1001):
+            status = "ok" if score else "diverged"
+            write_run(tmp_path, make_record("rte", "adam", score=score, status=status, seed=seed, lr=lr,
+                                            weight_decay=0.1))  # fmt: skip
+    sweep = SWEEP.replace(lr=[1e-5, 2e-5, 4e-5], search_seeds=3)
+    (found,) = selections(study(load_runs([tmp_path]), sweep))
+    assert found.chosen == Hparams(1e-5, 0.1) and found.search_score == 71.0
+    medians = dict(zip(found.points["lr"], found.points["median"], strict=True))
+    assert (medians[1e-5], medians[2e-5]) == (71.0, 68.0) and math.isnan(medians[4e-5])
+
+
 def test_expected_best_counts_diverged_runs_as_the_constant_prediction(searched: Path) -> None:
     (found,) = selections(study(load_runs([searched]), SWEEP))
     assert len(found.best_of) == 4

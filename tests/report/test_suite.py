@@ -98,6 +98,19 @@ def test_equal_scores_differ_by_nothing() -> None:
     assert suite.estimate(suite.probability_of_improvement, tasks(X), tasks(X)).value == 0.5
 
 
+def test_a_task_whose_seeds_all_differ_by_the_same_has_no_known_spread() -> None:
+    varying, shifted = np.array([80.0, 80.4, 81.0]), np.array([80.5, 80.6, 80.9])
+    assert suite.difference([varying], [shifted], [True]).error > 0
+    for a, b in ((varying + 0.36, varying), (varying, varying), (varying * 0 + 1, varying * 0)):
+        found = suite.difference([varying, a], [shifted, b], [True, True])
+        assert found.error == 0 and all(map(math.isnan, found.interval))
+    constant = np.full(3, 56.34)  # as on WNLI, where every run predicts the same class: known to be equal
+    alone, beside = (suite.difference([varying, *c], [shifted, *c], [True] * (1 + len(c))) for c in ([], [constant]))
+    assert beside.error == pytest.approx(alone.error / 2)
+    one_seed = suite.difference([varying[:1], varying], [shifted[:1], varying], [True, True])
+    assert math.isnan(one_seed.error)
+
+
 def test_one_seed_gives_values_without_intervals() -> None:
     x, y = tasks(X[:1]), tasks(Y[:1])
     found = suite.difference(x, y, [True] * 5)

@@ -217,8 +217,8 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
     rows = ordered({Row(n, o) for n, o in zip(names, table["optim"], strict=True)})
     notes = [
         "no sweep file was given or found: the final seeds of a cell are all its runs at the point with the best "
-        f"median among the points with at least {wanted} seed{'s' if wanted > 1 else ''} (or with any, where none has), "
-        "a diverged run counting as the worst score there is"
+        f"median among the points with at least {wanted} seed{'s' if wanted > 1 else ''} (or with any, where none "
+        "has), a diverged run counting as the worst score there is"
     ]
     if any(number > 1 for number in chosen_among.values()):
         notes.append(

@@ -55,11 +55,12 @@ class Page:
 
 _VERDICTS = """\
 Difference: of mean scores, averaged over tasks, in points. Intervals: t interval over seeds; bootstrap over seeds and
-dev examples. p: permutation test over seeds, then adjusted by Holm over pairs. Better or worse: the adjusted p is at
-most .05 and the interval over seeds leaves out 0. Practically equal: that whole interval lies within {margin:g} points.
-Seeds to decide: per optimizer and task, with 80 % power. P(higher): that one seed of the first scores higher than one
-of the second, averaged over tasks. Tasks are taken as they are; others could differ. All numbers:
-[verdicts.csv](verdicts.csv).
+dev examples, which understates the spread of few seeds. p: permutation test over seeds, then adjusted by Holm over
+pairs. Better or worse: the adjusted p is at most .05 and the interval over seeds leaves out 0. Practically equal: that
+whole interval, which is not adjusted, lies within {margin:g} points. Seeds to decide: per optimizer and task, with 80 %
+power, if difference and spread are as found; from few seeds that is an order of magnitude. P(higher): that one seed of
+the first scores higher than one of the second, averaged over tasks. Tasks are taken as they are; others could differ.
+All numbers: [verdicts.csv](verdicts.csv).
 """
 
 _ACROSS = """\
@@ -70,20 +71,24 @@ leaves out the easiest and the hardest tasks. Ranks are of medians, 1 the highes
 
 _COMPARISONS = """\
 Differences are score x 100. The first interval is a bootstrap over seeds and dev examples, the second a t interval over
-seeds. p: exact permutation test over seeds, then adjusted by Holm over tasks. Seeds needed: per optimizer, for one
-test at 5 % to show a true difference of means of this size with 80 % power. All numbers:
-[comparisons.csv](comparisons.csv).
+seeds; with few seeds the second is the one to trust. p: permutation test over seeds, then adjusted by Holm over the
+tasks of the pair, not over pairs. Seeds needed: per optimizer, for a t test at 5 % / tasks to show a true difference of
+means of this size with 80 % power; a verdict over all tasks is tested at 5 % / pairs, so that it can need others. All
+numbers: [comparisons.csv](comparisons.csv).
 """
 
 _SPEED = """\
-Updates until the median dev score over seeds is first as high as the baseline's best, looked at once per evaluation,
-and seconds of training to there, evaluation left out (mean over seeds). All numbers: [speed.csv](speed.csv).
+Updates until the median dev score over seeds is first as high as the baseline's best, looked at once per evaluation;
+seconds of training to there, evaluation left out (mean over seeds); and how many seeds ever get there on their own.
+That best is a result of chance too: a row that is as good misses it about every second time. Seconds say something
+where all runs had equal machines to themselves. All numbers: [speed.csv](speed.csv).
 """
 
 _SELECTION = """\
-Search score: median of the chosen point's search runs. Expected flattery: how far the best of these points stands above
-its own true score by the luck of its search seeds, between two assumptions (the points' true scores are as observed;
-they are all equal). Luck with the dev examples is not in it.
+Search score: median of the chosen point's search runs, a diverged one counting as the worst. Expected flattery: how far
+the best of these points stands above its own true score by the luck of its search seeds, between two assumptions (the
+points' true scores are as observed; they are all equal); all points are taken to vary alike over seeds. Luck with the
+dev examples is not in it.
 """
 
 _COST = """\

@@ -38,8 +38,9 @@ class Selection:
     search_score: float = math.nan
     """Median of the chosen point's search runs."""
     final_median: float = math.nan
-    fresh_seeds: bool = False
-    """Whether the final seeds are others than the search's, so that the two medians may be compared."""
+    comparable: bool = False
+    """Whether the two medians are of other seeds on the same rows, so that their difference is what the choice
+    flattered."""
     flattery: stats.Flattery = field(default_factory=lambda: stats.Flattery(math.nan, math.nan))
     best_of: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """Expected best score of 1, 2, ... search runs (Dodge et al. 2019)."""
@@ -77,7 +78,8 @@ def _selection(made: Study, task: str, row: Row) -> Selection:
     result.search_score = float(at["median"].iloc[0]) if len(at) else math.nan
     final = made.final(task, row.name)
     result.final_median = float(made.scores(task, row.name).median())
-    result.fresh_seeds = not final.empty and set(final["run_id"]).isdisjoint(runs["run_id"])
+    fresh = not final.empty and set(final["run_id"]).isdisjoint(runs["run_id"])
+    result.comparable = fresh and set(final["holdout_fraction"]) == set(runs["holdout_fraction"])
     noise = median_noise(seed_deviation(pd.concat([scored, final]).drop_duplicates("run_id")),
                          int(points["runs"].median()))  # fmt: skip
     result.flattery = stats.flattery(points["median"].dropna().to_numpy(), noise)
@@ -103,11 +105,13 @@ def edges(points: pd.DataFrame, chosen: Hparams) -> list[str]:
 
 
 def seed_deviation(runs: pd.DataFrame) -> float:
-    """Standard deviation of one score over seeds at equal hyperparameters, pooled over points with several seeds."""
+    """Standard deviation of one score over seeds at equal hyperparameters, pooled over points with several seeds. Left
+    out are points where a run is no better than a constant prediction: where only some learn, scores vary as they do at
+    no point that is chosen."""
     squares, freedom = 0.0, 0
     for _, part in runs[runs["status"] == "ok"].groupby([*POINT, "holdout_fraction"]):
         values = part["score"].dropna()
-        if len(values) > 1:
+        if len(values) > 1 and values.min() > part["majority_score"].max():
             squares += float(((values - values.mean()) ** 2).sum())
             freedom += len(values) - 1
     return math.sqrt(squares / freedom) if freedom else math.nan
@@ -130,7 +134,7 @@ def selection_markdown(found: list[Selection]) -> str:
     for s in found:
         further = {column(name): value for name, value in s.chosen.others} if s.chosen else {}
         lr, decay = (rate(s.chosen.lr), rate(s.chosen.weight_decay)) if s.chosen else ("-", "-")
-        drop = signed(s.search_score - s.final_median) if s.fresh_seeds else "-"
+        drop = signed(s.search_score - s.final_median) if s.comparable else "-"
         body.append([TASKS[s.task].title, s.row.label, str(len(s.points)), lr, decay,
                      *(shown(further.get(name)) for name in others), score(s.search_score),
                      score(s.final_median), drop, _range(s.flattery), _budget(s)])  # fmt: skip
@@ -140,7 +144,9 @@ def selection_markdown(found: list[Selection]) -> str:
     warnings = [f"- {TASKS[s.task].title}, {s.row.label}: the chosen {' and '.join(s.edges)} that was searched; "
                 "a better point may lie outside\n" for s in found if s.edges]  # fmt: skip
     added = [f"- {TASKS[s.task].title}, {s.row.label}: {', '.join(map(rate, s.added))}\n" for s in found if s.added]
-    text += f"\nLearning rates that were added beyond an end of the grid:\n\n{''.join(added)}" if added else ""
+    if added:
+        text += ("\nLearning rates that were added beyond an end of the grid; the expected best of such a row is not "
+                 f"to be compared with others':\n\n{''.join(added)}")  # fmt: skip
     return text + (f"\nAt the edge of the grid:\n\n{''.join(warnings)}" if warnings else "")
 
 

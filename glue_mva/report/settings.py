@@ -1,4 +1,4 @@
-"""Runs whose settings are those that a sweep's file names, and runs that contradict it."""
+"""Settings of runs beside what a sweep's file names, and beside their recipe."""
 
 import json
 from collections import Counter
@@ -7,13 +7,33 @@ from typing import Any
 import numpy as np
 
 from glue_mva.config.identity import EXECUTION_FIELDS
-from glue_mva.config.resolve import resolve
+from glue_mva.config.recipes import FIELDS, RECIPES
+from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.errors import UsageError
+from glue_mva.optim.registry import get_optimizer
 from glue_mva.report.load import HARMLESS, SEARCHED, Runs
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.kept import SOURCES
 from glue_mva.text import clean
+
+_SAID_ELSEWHERE = {"recipe", "own_task", "max_train_samples", "max_eval_samples"}
+
+
+def departures(config: dict[str, Any]) -> list[str]:
+    """`num_train_epochs 3` for each setting of a run that is not its recipe's, or not the usual one where the recipe
+    has none; what is searched, named elsewhere or without effect on scores is left out."""
+    spec, recipe = ResolvedConfig(**config).task_spec, RECIPES[config["recipe"]]
+    usual = {name: field.default for name, field in ResolvedConfig.model_fields.items() if name not in FIELDS}
+    usual |= {key: value for key, (value, _) in recipe.for_run(spec, get_optimizer(config["optim"])).items()}
+    free = SEARCHED | SOURCES | EXECUTION_FIELDS | HARMLESS | _SAID_ELSEWHERE
+    free |= {"num_train_epochs"} if config["max_steps"] else set()
+    differing = (key for key in RunConfig.model_fields if key not in free and config[key] != usual.get(key))
+    return [f"{key} {_in_words(config[key])}" for key in differing]
+
+
+def _in_words(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else clean(str(value))
 
 
 def only_of_sweep(runs: Runs, sweep: SweepConfig, *, as_found: bool) -> Runs:

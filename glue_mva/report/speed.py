@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from glue_mva.report.aggregate import Row, Study, missing_reason
+from glue_mva.report.load import Curves
 from glue_mva.report.pairs import baseline_of
 from glue_mva.tasks import TASKS
 from glue_mva.text import count, markdown_table, score, seconds
@@ -29,6 +30,9 @@ class Reach:
     """Of the first evaluation at which the row's median dev score is at least that; infinite where it never is."""
     seconds: float
     """Of training to that update, evaluation left out: mean over seeds. NaN where it is not known."""
+    seeds_there: int
+    """Seeds whose own dev score is at least the target at any evaluation."""
+    seeds: int
 
 
 def reaches(made: Study, baseline: Row | None = None) -> list[Reach]:
@@ -47,15 +51,22 @@ def reaches(made: Study, baseline: Row | None = None) -> list[Reach]:
             goal = float(target[1].max())
             there = curve[0][np.round(curve[1], 8) >= round(goal, 8)]
             updates = float(there[0]) if len(there) else math.inf
-            found.append(Reach(task, row.name, base.name, goal, updates, _seconds(made, task, row, updates)))
+            own = [curve["dev_score"] for curve in _curves(made, task, row)]
+            there_alone = sum(bool((np.round(scores, 8) >= round(goal, 8)).any()) for scores in own)
+            seconds = _seconds(made, task, row, updates)
+            found.append(Reach(task, row.name, base.name, goal, updates, seconds, there_alone, len(own)))
     return found
+
+
+def _curves(made: Study, task: str, row: Row) -> list[Curves]:
+    """Of every final seed that has a score."""
+    final = made.final(task, row.name)
+    return [made.runs.curves[run_id] for run_id in final[final["status"] == "ok"]["run_id"]]
 
 
 def median_curve(made: Study, task: str, row: Row) -> tuple[Floats, Floats] | None:
     """Updates, and the median dev score over final seeds at each evaluation that all have; `None` without any."""
-    final = made.final(task, row.name)
-    runs = [made.runs.curves[run_id] for run_id in final[final["status"] == "ok"]["run_id"]]
-    scores = [dict(zip(run["dev_step"], run["dev_score"], strict=True)) for run in runs]
+    scores = [dict(zip(run["dev_step"], run["dev_score"], strict=True)) for run in _curves(made, task, row)]
     steps = sorted(set.intersection(*(set(s) for s in scores))) if scores else []
     medians = np.array([np.median([s[step] for s in scores]) for step in steps])
     known = ~np.isnan(medians)
@@ -96,6 +107,6 @@ def speed_markdown(found: Sequence[Reach], made: Study) -> str:
 def _reach(reach: Reach | None) -> str:
     if reach is None:
         return "-"
-    if math.isinf(reach.updates):
-        return "never"
-    return count(reach.updates) + ("" if math.isnan(reach.seconds) else f" ({seconds(reach.seconds)})")
+    updates = "never" if math.isinf(reach.updates) else count(reach.updates)
+    time = f" ({seconds(reach.seconds)})" if math.isfinite(reach.seconds) else ""
+    return f"{updates}{time}, {reach.seeds_there} of {reach.seeds} seeds"

@@ -114,7 +114,9 @@ def difference(a: Suite, b: Suite, paired: Sequence[bool]) -> Difference:
     Args:
         paired: per task, whether both have the same seeds, in the same order.
     """
-    gaps, parts, known = [], [], True  # parts: (variance, degrees of freedom) of independent terms of the sum of gaps
+    gaps: list[float] = []
+    parts: list[tuple[float, float]] = []  # (variance, degrees of freedom) of independent terms of the sum of gaps
+    known = True
     for x, y, same in zip(a, b, paired, strict=True):
         gaps.append(round(x.mean() - y.mean(), 8))
         terms = [x - y] if same else [x, y]

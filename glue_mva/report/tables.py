@@ -12,10 +12,11 @@ from glue_mva.record import CONSTANT
 from glue_mva.report import suite
 from glue_mva.report.aggregate import Row, Study, fates, missing_reason
 from glue_mva.report.mixtures import mixtures
+from glue_mva.report.settings import departures
 from glue_mva.report.stats import standard_error
 from glue_mva.sweep.protocol import cells
 from glue_mva.tasks import TASKS
-from glue_mva.text import Strong, count, error, latex, markdown, markdown_table, score, signed
+from glue_mva.text import Strong, count, error, latex, markdown, markdown_table, rate, score, signed
 
 CONSTANT_SIGN = "\N{DAGGER}"
 """Behind a median that is no higher than the score of a constant prediction."""
@@ -95,6 +96,8 @@ def table3(made: Study, *, with_paper: bool = False) -> Table3:
                 notes.append(f"{TASKS[task].title}, {row.label}: {plain}")
             if entry.reason is None and (unlearned := _unlearned(made, task, row)):
                 notes.append(f"{TASKS[task].title}, {row.label}: {unlearned}")
+            if entry.reason is None and row.matched:
+                notes.append(f"{TASKS[task].title}, {row.label}: {_matched(made, task, row)}")
         entries[AVERAGE, row.name] = _average(made, row, [entries[task, row.name] for task in made.tasks])
     table = Table3(
         made.tasks, made.rows, entries, "", notes + mixtures(made), with_paper or is_papers_setting(made), with_paper
@@ -128,6 +131,14 @@ def _unlearned(made: Study, task: str, row: Row) -> str:
     return f"{which} {'is' if len(seeds) == 1 else 'are'} no better than a constant prediction"
 
 
+def _matched(made: Study, task: str, row: Row) -> str:
+    """From what a row has its learning rate that was not searched for, and how well that came out."""
+    target = next(other for other in made.rows if other.name == row.matched)
+    own, wanted = (made.final(task, other.name)["step_size"].mean() for other in (row, target))
+    reached = "" if math.isnan(own / wanted) else f", of which it reached {own / wanted:.2f}"
+    return f"learning rate {rate(made.chosen[task, row.name].lr)}, set for {target.label}'s average step size{reached}"
+
+
 def _average(made: Study, row: Row, entries: list[Entry]) -> Entry:
     """Mean of a row's medians, and its bootstrap standard error."""
     if any(entry.reason for entry in entries):
@@ -146,16 +157,17 @@ def _mark_best(keys: list[tuple[str, str]], entries: dict[tuple[str, str], Entry
 
 
 def is_papers_setting(made: Study) -> bool:
-    """Whether all runs are of the paper's model on complete data, started from it, so that its numbers may stand beside
-    them."""
+    """Whether all runs are of the paper's model, recipe and complete data, started from that model, so that its numbers
+    may stand beside them."""
     models = set(made.members["model"].dropna().astype(str))
     pretrained = bool(made.members["start"].isna().all())
-    return bool(models) and all(map(_is_paper_model, models)) and pretrained and not partial_data(made)
+    same = set(made.members["recipe"]) == {"paper"} and not _departures(made) and not partial_data(made)
+    return bool(models) and all(map(_is_paper_model, models)) and pretrained and same
 
 
 def caption(made: Study, table: Table3) -> str:
     """What the table shows, on which model and data, how its hyperparameters were chosen."""
-    text = f"Median (standard error) of dev set scores over {_seeds(made, table)}."
+    text = f"Median (standard error of the mean) of dev set scores over {_seeds(made, table)}."
     if any(entry.best for entry in table.entries.values()):
         text += " Bold: the highest median of a column."
     if AVERAGE in table.columns:
@@ -169,6 +181,10 @@ def caption(made: Study, table: Table3) -> str:
         text += f" Model: {', '.join(models)}{parameters}, not the paper's RoBERTa-base."
     if partial := partial_data(made):
         text += f" Partial data: {partial}."
+    if (recipes := set(made.members["recipe"])) != {"paper"}:
+        text += f" Recipe: {', '.join(sorted(recipes))}."
+    if settings := _departures(made):
+        text += f" Not as in the recipe: {settings}."
     text += "".join(f" {line}." for line in _starts(made))
     if made.sweep is not None:
         all_cells = cells(made.sweep).values()
@@ -183,6 +199,8 @@ def caption(made: Study, table: Table3) -> str:
         if (times := made.sweep.extend_lr) and any(len(cell.rates) > 1 for cell in all_cells):
             text += (" Where a row's best learning rate was the lowest or the highest, the search went on beyond it, "
                      f"by at most {times} rate{'' if times == 1 else 's'}.")  # fmt: skip
+        if matched := [row.label for row in made.rows if row.matched]:
+            text += f" Not searched, but set for the average step size of another row: {', '.join(matched)}."
     elif made.chosen_on_final:
         text += " Hyperparameters were selected by the very scores that are shown."
     return text + " The best epoch was selected on the dev set too, as in the paper."
@@ -202,6 +220,17 @@ def _starts(made: Study) -> list[str]:
     other = [TASKS[task].title for task in made.tasks if not told.get(task)
              and made.members.loc[made.members["task"] == task, "start"].notna().any()]  # fmt: skip
     return [*said, f"{', '.join(other)}: runs start from a fine-tuned model (init_from)"] if other else said
+
+
+def _departures(made: Study) -> str:
+    """Settings that are not the recipe's; with the tasks, where they have others."""
+    found: dict[str, list[str]] = {}
+    for task in made.tasks:  # whose runs share their settings
+        for run_id in made.members.loc[made.members["task"] == task, "run_id"].iloc[:1]:
+            for text in departures(made.runs.configs[run_id]):
+                found.setdefault(text, []).append(task)
+    return ", ".join(text if tasks == made.tasks else f"{text} ({', '.join(TASKS[task].title for task in tasks)})"
+                     for text, tasks in found.items())  # fmt: skip
 
 
 def _is_paper_model(name: str) -> bool:

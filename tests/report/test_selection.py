@@ -50,7 +50,7 @@ SWEEP = SweepConfig(tasks=["rte"], optimizers=["adam"], lr=[1e-5, 2e-5, 4e-5, 5e
 def test_search_score_against_final_median(searched: Path) -> None:
     (found,) = selections(study(load_runs([searched]), SWEEP))
     assert found.chosen == Hparams(4e-5, 0.1)
-    assert (found.search_score, found.final_median, found.fresh_seeds) == (75.0, 73.0, True)
+    assert (found.search_score, found.final_median, found.comparable) == (75.0, 73.0, True)
     assert found.edges == []  # 5e-5 was tried, and diverged
     # Seed noise from the chosen point's 4 runs: 75, 72, 73, 74.
     runs = study(load_runs([searched]), SWEEP).members.drop_duplicates("run_id")
@@ -70,6 +70,24 @@ def test_points_are_compared_as_the_sweep_compares_them(tmp_path: Path) -> None:
     assert found.chosen == Hparams(1e-5, 0.1) and found.search_score == 71.0
     medians = dict(zip(found.points["lr"], found.points["median"], strict=True))
     assert (medians[1e-5], medians[2e-5]) == (71.0, 68.0) and math.isnan(medians[4e-5])
+
+
+def test_noise_is_that_of_points_where_every_run_learned(tmp_path: Path) -> None:
+    for lr, scores in ((1e-5, (70.0, 72.0)), (2e-5, (50.0, 80.0))):  # 50 is the score of a constant prediction
+        for seed, score in enumerate(scores, start=1):
+            write_run(tmp_path, make_record("rte", "adam", score=score, seed=seed, lr=lr))
+    assert seed_deviation(load_runs([tmp_path]).table.assign(further="")) == pytest.approx(math.sqrt(2))
+
+
+def test_a_search_on_held_out_rows_is_not_compared_with_the_dev_set(tmp_path: Path) -> None:
+    for lr, score in ((1e-5, 70.0), (2e-5, 75.0)):
+        write_run(tmp_path, make_record("rte", "adam", score=score, lr=lr, weight_decay=0.1, seed=1001,
+                                        holdout_fraction=0.1, holdout_seed=0))  # fmt: skip
+    write_run(tmp_path, make_record("rte", "adam", score=72.0, lr=2e-5, weight_decay=0.1, seed=1))
+    sweep = SWEEP.replace(lr=[1e-5, 2e-5], protocol="heldout", final_seeds=1, holdout_fraction=0.1, holdout_seed=0)
+    (found,) = selections(study(load_runs([tmp_path]), sweep))
+    assert (found.search_score, found.final_median, found.comparable) == (75.0, 72.0, False)
+    assert "| 75.00 | 72.00 | - |" in selection_markdown([found])
 
 
 def test_expected_best_counts_diverged_runs_as_the_constant_prediction(searched: Path) -> None:

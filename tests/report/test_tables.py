@@ -159,6 +159,35 @@ def test_caption_says_how_hyperparameters_were_chosen(tmp_path: Path) -> None:
         assert said in tables.table3(study(load_runs([tmp_path]), sweep)).caption
 
 
+def test_caption_names_settings_that_are_not_the_recipes(tmp_path: Path) -> None:
+    """And the paper's numbers then do not stand beside them, though model and data are the paper's."""
+    usual, changed, other = tmp_path / "usual", tmp_path / "changed", tmp_path / "other"
+    write_run(usual, make_record("rte", "adam", seed=1, num_train_epochs=10.0, precision="bf16"))
+    write_run(changed, make_record("rte", "adam", seed=1, num_train_epochs=3, max_length=128, layer_decay=0.9))
+    write_run(changed, make_record("cola", "adam", seed=1, max_steps=50, max_length=128))
+    write_run(other, make_record("rte", "adam", seed=1, recipe="hf"))
+    assert "recipe" not in tables.table3(read(usual)).caption and tables.is_papers_setting(read(usual))
+    caption = tables.table3(read(changed)).caption
+    said = "num_train_epochs 3 (RTE), layer_decay 0.9 (RTE), max_length 128, max_steps 50 (CoLA)"
+    assert f"Not as in the recipe: {said}." in caption
+    assert "Recipe: hf." in tables.table3(read(other)).caption
+    assert not tables.is_papers_setting(read(changed)) and not tables.is_papers_setting(read(other))
+
+
+def test_a_matched_row_says_whose_step_size_it_was_given_and_how_much_of_it_it_has(tmp_path: Path) -> None:
+    """The paper's Figure 5; made-up steps are lr x 0.2 for Adam and lr x 0.12 for MAdam."""
+    fixed = {"weight_decay": 0.1, "seed": 1}
+    matched = {"name": "adam-eta'", "optim": "adam", "match_step_size": "madam"}
+    sweep = SweepConfig(output="runs", tasks=["rte"], optimizers=["adam", "madam", matched], lr=2e-5, weight_decay=0.1,
+                        final_seeds=1)  # fmt: skip
+    for optim, lr in (("adam", 2e-5), ("madam", 2e-5), ("adam", 1.2e-5)):
+        write_run(tmp_path, make_record("rte", optim, lr=lr, **fixed))
+    table = tables.table3(study(load_runs([tmp_path]), sweep))
+    eta = "RTE, Adam-\N{GREEK SMALL LETTER ETA}\N{PRIME}"
+    assert f"{eta}: learning rate 1.2e-5, set for MAdam's average step size, of which it reached 1.00" in table.notes
+    assert "Not searched, but set for the average step size of another row: Adam-" in table.caption
+
+
 def test_caption_of_the_papers_model_and_data_names_neither(papers_runs: Path) -> None:
     caption = tables.table3(read(papers_runs)).caption
     assert "Model:" not in caption

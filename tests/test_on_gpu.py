@@ -1,4 +1,7 @@
-"""On a real card, and skipped where there is none: `python -m pytest -m cuda tests`."""
+"""On a real card, and skipped where there is none: `python -m pytest -m cuda tests/test_on_gpu.py`. Not together with
+the tests of the optimizers, which have Triton interpret its kernels on the CPU."""
+
+import os
 
 import pytest
 import torch
@@ -11,6 +14,10 @@ pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
+
+
+def test_triton_compiles_here():
+    assert os.environ.get("TRITON_INTERPRET", "0") == "0"
 
 
 def stepped(cls: type[torch.optim.Optimizer], **flags: bool) -> list[torch.Tensor]:

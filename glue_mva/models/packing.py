@@ -126,8 +126,9 @@ class _Hooks:
 
     def _means(self, hidden: Tensor) -> Tensor:
         """(1, T, hidden) -> (B, 1, hidden): of one token, which the mean over it leaves as it is."""
-        sizes = torch.from_numpy(self.layout.sizes).to(hidden.device)
-        owner = torch.repeat_interleave(torch.arange(len(sizes), device=hidden.device), sizes)
+        sizes = torch.from_numpy(self.layout.sizes).to(hidden.device, non_blocking=True)
+        numbers = torch.arange(len(sizes), device=hidden.device)
+        owner = torch.repeat_interleave(numbers, sizes, output_size=self.layout.tokens)  # else it asks the device
         sums = hidden.new_zeros(len(sizes), hidden.shape[-1]).index_add(0, owner, hidden[0, : self.layout.tokens])
         return (sums / sizes[:, None])[:, None]
 

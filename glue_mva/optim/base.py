@@ -180,7 +180,8 @@ class Base(Optimizer):
             tables = self.__dict__.setdefault("_tables", {}).setdefault(id(group), {})
             cuda.step(tensors, steps, partial(self._scalars_at, group), c, tables, grad_scale, found_inf)
             if found_inf is not None:
-                torch._foreach_sub_(steps, [found_inf.to(step.device) for step in steps])
+                skipped = (found_inf != 0).to(torch.float32)  # found_inf counts the devices that overflowed
+                torch._foreach_sub_(steps, [skipped.to(step.device) for step in steps])
         else:
             numbers = self._numbers(group, steps) if counts is None else self._numbers_on_host(group, counts)
             slots = [Slot(x, by) for x, by in zip(tensors, numbers, strict=True)]
@@ -203,7 +204,8 @@ class Base(Optimizer):
     def _scalars_at(self, group: dict[str, Any], t: Tensor) -> Scalars:
         """The numbers of step counts `t` (n,), on their device."""
         lr = group["lr"]
-        return self.scalars(group, lr.reshape(()).to(t.device) if isinstance(lr, Tensor) else lr, t)
+        on_device = lr.reshape(()).to(t.device, non_blocking=True) if isinstance(lr, Tensor) else lr
+        return self.scalars(group, on_device, t)
 
     def _numbers(self, group: dict[str, Any], steps: list[Tensor]) -> list[Scalars]:
         """The numbers of each step, as 0-dim tensors: a few operations for all steps on one device."""

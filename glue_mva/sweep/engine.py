@@ -126,10 +126,12 @@ class RayEngine:
         self._on_gpu = ray.cluster_resources().get("GPU", 0) > 0
         self._gpu_share = 1 / resources.runs_per_gpu if self._on_gpu else 0
         self._pending: dict[Any, tuple[ResolvedConfig, str]] = {}
+        # CUDA reads once per process which card is its own; without a card, imports are worth keeping.
+        reuse = ray.remote(max_calls=1 if self._on_gpu else RUNS_PER_WORKER)
         options = {"num_cpus": self._threads, "num_gpus": self._gpu_share, "max_retries": RETRIES,
                    "runtime_env": {"env_vars": worker_environment(self._threads)}}  # fmt: skip
-        self._execute = ray.remote(max_calls=RUNS_PER_WORKER)(_execute_in_worker).options(**options)
-        self._prepare = ray.remote(max_calls=RUNS_PER_WORKER)(_prepare_in_worker).options(**options)
+        self._execute = reuse(_execute_in_worker).options(**options)
+        self._prepare = reuse(_prepare_in_worker).options(**options)
 
     def _check_threads(self, most: float) -> None:
         if self._threads > most:

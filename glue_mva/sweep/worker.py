@@ -76,11 +76,15 @@ def _stored(folder: Path) -> RunRecord | None:
         return None
 
 
+OUT_OF_MEMORY = ("out of memory", "cublas_status_alloc_failed", "can't allocate memory")
+"""What says so in an error: of CUDA's allocator, of cuBLAS beside a neighbour on the card, of torch's on a CPU."""
+
+
 def trouble_of(error: BaseException) -> Trouble:
     """The kind of an error, looking through the errors that it was raised from."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, MemoryError) or "out of memory" in str(cause).lower():
+        if isinstance(cause, MemoryError) or any(words in str(cause).lower() for words in OUT_OF_MEMORY):
             return "memory"
         if isinstance(cause, OSError) and cause.errno in STORAGE_ERRORS:
             return "storage"

@@ -45,7 +45,7 @@ def training_arguments(config: ResolvedConfig, prepared: Prepared, plan: Schedul
         remove_unused_columns=False,
         disable_tqdm=True,
         dataloader_pin_memory=prepared.device == "cuda",
+        accelerator_config={"non_blocking": prepared.device == "cuda"},
     )
     arguments.mixed_precision = prepared.precision.replace("fp32", "no")  # not what ACCELERATE_MIXED_PRECISION says
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # never DataParallel: it would multiply the batch
     return arguments

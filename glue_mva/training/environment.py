@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from glue_mva.machine import cpu_name
+from glue_mva.machine import cpu_name, process_place
 from glue_mva.models.start import Start
 from glue_mva.optim.base import Base
 from glue_mva.optim.routed import RoutedOptimizer
@@ -49,6 +49,13 @@ def device_type() -> str:
     """`cuda`, `mps`, ... or `cpu`: the kind of device that the Trainer will take."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return "cpu" if accelerator is None or os.environ.get("ACCELERATE_USE_CPU") == "true" else accelerator.type
+
+
+def take_own_card(device: str) -> None:
+    """Of several processes of one run each has a card of its own, as accelerate will give them; until it does, all that
+    CUDA sets up would lie on the first card."""
+    if device == "cuda" and process_place()[1] > 1:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
 
 
 def device_name(device: str) -> str:

@@ -64,6 +64,7 @@ def prepare(config: ResolvedConfig) -> Prepared:
     """
     watch = Stopwatch()
     device = environment.device_type()
+    environment.take_own_card(device)
     precision = resolve_precision(config.precision, device)
     batch_size, reporters = device_batch_size(config), installed_reporters(config)
     maker = OptimizerMaker(config.optim_spec, config.optimizer_arguments, config.routes)

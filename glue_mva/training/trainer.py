@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from transformers.optimization import get_scheduler
 
 from glue_mva.config.schedule import Schedule
@@ -74,6 +74,9 @@ class GlueTrainer(Trainer):
         self._probe: StepProbe | None = None
         self.decayed_by: Rule | None = None
         """Who decays the weights that no route takes; known when the optimizer is there."""
+        for given in (*args, *kwargs.values()):
+            if isinstance(given, TrainingArguments):
+                given._n_gpu = min(given.n_gpu, 1)  # never DataParallel: it would multiply the batch, and the loss
         super().__init__(*args, **{**kwargs, "compute_loss_func": kwargs.get("compute_loss_func") or mean_loss})
         self.model_accepts_loss_kwargs = False  # the loss is ours, whatever the model's forward would accept
 

@@ -29,7 +29,16 @@ def walk(cls, n=8, **kwargs):
     return params, optimizer
 
 
-@pytest.mark.parametrize("settings", [{}, {"capturable": True, "lr": torch.tensor(0.01)}, {"amsgrad": True}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"capturable": True, "lr": torch.tensor(0.01)},
+        {"lr": torch.tensor(0.01, dtype=torch.float64)},
+        {"amsgrad": True},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("cls", [MAdam, LaMAdam, LaProp])
 def test_one_launch_over_tensors_of_many_blocks(interpreted, cls, settings, monkeypatch):
     settings = {"lr": 0.01, "weight_decay": 0.1, **settings}
@@ -60,7 +69,7 @@ def test_skipped_steps_put_the_drop_off(interpreted):
     optimizer = MAdam([p], fused=True, beta2_min=0.05, beta2_max=0.1)  # full after 8 steps
     for t in range(20):
         p.grad = torch.randn(3)
-        optimizer.found_inf = torch.tensor(float(t % 2))
+        optimizer.found_inf = torch.tensor(2.0 * (t % 2))  # two devices overflowed
         optimizer.step()
         assert ("weight_sum" in optimizer.state[p]) == (t < 15)
     assert optimizer.state[p]["step"] == 10

@@ -1,4 +1,4 @@
-"""Real sweeps on Ray: the same records as inline, whatever is killed. Two Ray clusters in all."""
+"""Real sweeps on Ray: the same records as inline, whatever is killed."""
 
 import shutil
 from pathlib import Path
@@ -40,7 +40,6 @@ def test_a_killed_sweep_goes_on_and_ends_with_the_records_of_an_uninterrupted_on
 def test_dead_workers_and_nodes_are_replaced_and_nothing_changes(
     finished: Path, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The same two clustered nodes then see an optimizer that takes its worker down at every attempt."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     sweep = load_sweep("sweep.toml", {"output": str(tmp_path / "runs")})
     progress, saboteur = run_sabotaged(sweep, {2: "worker", 6: "node", 11: "worker"})
@@ -66,6 +65,26 @@ def test_a_run_that_always_kills_its_worker_fails_after_two_retries_and_the_swee
     (run_of_adam,) = progress.outcomes
     assert read_record(tmp_path / "runs" / run_of_adam).execution.threads == 2  # the worker's share, whatever ours is
     assert read_progress(sweep)[0].failed == {run_id: error}  # the driver wrote the record
+
+
+def test_on_cards_every_run_has_a_process_of_its_own(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """CUDA reads once per process which card is its own, and Ray says it anew for every run. The cards are made up."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    changes = {"optimizers": ["tests.sweep.faulty:Telling"], "lr": 1e-3, "final_seeds": 5, "tasks": ["rte"],
+               "weight_decay": 0.0}  # fmt: skip
+    sweep = load_sweep("sweep.toml", {"output": str(tmp_path / "runs"), **changes})
+    cluster = Cluster(initialize_head=True, head_node_args={
+        "num_cpus": 2, "num_gpus": 2, "object_store_memory": 80 * 2**20, "include_dashboard": False})  # fmt: skip
+    try:
+        progress = launch(sweep, lambda: RayEngine(Resources(threads=1), cluster.address), notes := Notes())
+    finally:
+        cluster.shutdown()
+    assert progress.is_complete and notes.most_running == 2
+    places = [line.split() for line in (here / "telling.places").read_text().splitlines()]
+    assert len({process for process, _ in places}) == len(places) == 5
+    assert {card for _, card in places} == {"0", "1"}
 
 
 def without_output(found: dict) -> dict:

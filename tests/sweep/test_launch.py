@@ -1,5 +1,6 @@
 """Launching a sweep in this process: what runs, what does not, and what happens to bad records and failed runs."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from filelock import FileLock
 
 from glue_mva.errors import UsageError
@@ -21,7 +23,7 @@ from glue_mva.sweep.launch import launch, more_parts, read_progress
 from glue_mva.sweep.protocol import cells
 from glue_mva.sweep.store import LOG_FILE, is_active, write_failed
 from glue_mva.sweep.view import rows
-from glue_mva.sweep.worker import execute
+from glue_mva.sweep.worker import execute, trouble_of
 from tests.processes import command, forked
 
 from .conftest import Notes
@@ -160,6 +162,26 @@ def test_out_of_memory_is_retried_once_with_smaller_parts_of_the_same_batch(
     assert record.config.train_batch_size == 16
     assert "out of memory" in progress.failed[starved.run_id]
     assert len((here / "starved.attempts").read_text()) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "memory"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+            "memory",
+        ),
+        (MemoryError(), "memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "storage"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "other"),
+    ],
+)
+def test_the_kind_of_an_error_is_seen_through_what_was_raised_from_it(error: Exception, trouble: str):
+    later = ValueError("the run failed")
+    later.__cause__ = error
+    assert trouble_of(error) == trouble_of(later) == trouble
 
 
 @pytest.mark.parametrize(("batch", "parts", "expected"), [(16, 1, 4), (32, 4, 16), (6, 1, 6), (2, 1, 2), (25, 1, 5)])

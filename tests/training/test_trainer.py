@@ -22,7 +22,9 @@ def parts(glue, tiny_models, tmp_path):
     data, tokenizer = load_task(config), load_tokenizer(locate(config.model))
     split = encode(data.train, data.task, tokenizer, 32)
 
-    def make(batch=8, accumulate=1, cls=GlueTrainer, optim="lamadam", steps=6, dropout=0.0, report=(), **kwargs):
+    def make(
+        batch=8, accumulate=1, cls=GlueTrainer, optim="lamadam", steps=6, dropout=0.0, report=(), cards=0, **kwargs
+    ):
         torch.manual_seed(0)
         quiet = config.replace(hidden_dropout=dropout, attention_dropout=dropout, classifier_dropout=dropout)
         arguments = TrainingArguments(
@@ -31,12 +33,19 @@ def parts(glue, tiny_models, tmp_path):
             use_cpu=True, remove_unused_columns=False, disable_tqdm=True, max_grad_norm=0.0, save_strategy="no",
             logging_nan_inf_filter=False, label_names=["labels"],
         )  # fmt: skip
+        arguments._n_gpu = cards
         if cls is GlueTrainer:
             kwargs["optim"] = optim
         return cls(model=load_model(locate(quiet.model), quiet), args=arguments, train_dataset=split,
                    data_collator=DataCollatorWithPadding(tokenizer), **kwargs)  # fmt: skip
 
     return make
+
+
+def test_several_cards_do_not_multiply_the_batch(parts):
+    """The Trainer itself would take all of them, by DataParallel, and its loss would be so many times too large."""
+    assert parts(cls=Trainer, cards=4).args.train_batch_size == 32
+    assert parts(cards=4).args.train_batch_size == 8
 
 
 def weights(trainer):

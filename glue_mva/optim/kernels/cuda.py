@@ -203,7 +203,7 @@ def _launch(
     kernel: Any = _step
     with torch.cuda.device_of(x.param):  # Triton launches on the current device
         kernel[(len(table.blocks) // 2,)](
-            table.addresses, table.blocks, torch.stack(columns, 1),
+            table.addresses, table.blocks, torch.stack(columns, 1).float(),  # a tensor lr may be a float64
             table.addresses if found_inf is None else found_inf.to(device, non_blocking=True),
             table.addresses if grad_scale is None else grad_scale.to(device, non_blocking=True),
             1 - c.beta1, 1 - c.beta2, c.eps, -1.0 if c.maximize else 1.0, maxva.TINY,

@@ -17,10 +17,11 @@ class Done:
 
     @property
     def refused_in_one_line(self) -> bool:
-        """Exit code 2 with one line on stderr, ours or that of the parser of options, and nothing on stdout."""
-        last = self.stderr.strip().splitlines()[-1:]
-        lines = 1 if last and last[0].startswith("glue-mva: error: ") else 4  # the parser says the usage first
-        return self.code == 2 and len(self.stderr.strip().splitlines()) <= lines and "Traceback" not in self.stderr
+        """Exit code 2 with one line on stderr, ours or, after its usage, that of the parser of options."""
+        lines = self.stderr.strip().splitlines()
+        ours = len(lines) == 1 and lines[0].startswith("glue-mva: error: ")
+        of_parser = len(lines) == 4 and lines[0].startswith("Usage: ") and lines[3].startswith("Error: ")
+        return self.code == 2 and (ours or of_parser)
 
 
 def call(*words: str) -> Done:

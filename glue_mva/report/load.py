@@ -65,7 +65,7 @@ def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
                 raise UsageError(f"{folder}: no such folder of runs")
         files = _record_files(folders)
     except OSError as error:
-        raise UsageError(f"{error.filename}: {error.strerror}") from None
+        raise UsageError(f"{clean(str(error.filename))}: {error.strerror}") from None
     wanted = _conditions(where)
     broken: list[str] = []
     found: list[_Read] = []

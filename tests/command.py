@@ -17,10 +17,12 @@ class Done:
 
     @property
     def refused_in_one_line(self) -> bool:
-        """Exit code 2 with one line on stderr, ours or, after its usage, that of the parser of options."""
-        lines = self.stderr.strip().splitlines()
-        ours = len(lines) == 1 and lines[0].startswith("glue-mva: error: ")
-        of_parser = len(lines) == 4 and lines[0].startswith("Usage: ") and lines[3].startswith("Error: ")
+        """Exit code 2 with one line on stderr: ours, or that of the parser of options, below its usage."""
+        *before, last = self.stderr.strip().splitlines() or [""]
+        ours = not before and last.startswith("glue-mva: error: ")
+        of_parser = last.startswith("Error: ") and (
+            not before or (len(before) == 3 and before[0].startswith("Usage: "))
+        )
         return self.code == 2 and (ours or of_parser)
 
 

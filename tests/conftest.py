@@ -11,9 +11,7 @@ from hypothesis import settings
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 REAL_DATA = "GLUE_MVA_TEST_DATA"
-settings.register_profile(
-    "stated", derandomize=True, deadline=None
-)  # what passes today passes tomorrow, on any machine
+settings.register_profile("stated", derandomize=True, deadline=None)  # what passes passes again, on any machine
 settings.load_profile("stated")
 
 

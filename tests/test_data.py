@@ -3,6 +3,7 @@
 import shutil
 import socket
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,28 @@ def test_demo_data_are_small_and_qnli_only():
 def test_the_hub_out_of_reach_names_the_ways_out():
     with pytest.raises(UsageError, match=r"--data DIR .* or --demo"):
         load_task(resolve(RunConfig(task="rte", optim="adam")))
+
+
+class Answering(BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_hub_is_reachable_where_it_answers_in_time(answers, monkeypatch):
+    hub = data.hub
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:  # takes connections, and is silent until it serves
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(hub, "TIMEOUT_SECONDS", 600 if answers else 0.2)
+        if answers:
+            threading.Thread(target=server.handle_request, daemon=True).start()
+        assert hub.reachable.__wrapped__() is answers
 
 
 def test_nothing_is_asked_of_a_hub_that_does_not_answer(monkeypatch):

@@ -27,12 +27,12 @@ def test_the_notebook_goes_from_records_to_table_and_figure(runs: Path) -> None:
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert 'RUNS = "runs/smoke"' in first.source
     first.source = first.source.replace("runs/smoke", str(runs))
-    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
     texts = [output.get("text") or output.data.get("text/plain", "") for output in outputs]
     assert texts[0] == "Results(16 runs, 2 tasks, 2 rows)"
     assert "73.00 (.29)" in texts[1] and "MRPC (Acc)" in texts[1]
     assert r"\textbf{73.00 (.29)}" in texts[2]
-    assert "better" in texts[3] or "not decided" in texts[3]
+    assert "not decided" in texts[3]  # every seed differs by the same
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 1

@@ -227,4 +227,6 @@ print(default, faults() if reuse_freed_memory() else -1)
     default, kept = map(int, done.stdout.split())
     if kept < 0:
         pytest.skip("the C library is not glibc")
+    if default == 0:
+        pytest.skip("the system counts no page faults")
     assert kept < default / 2

@@ -43,6 +43,18 @@ class Telling(torch.optim.AdamW):
         return super().step(closure)
 
 
+class Interrupted(torch.optim.AdamW):
+    """Ctrl-C at its eighth step, once."""
+
+    steps = 0
+
+    def step(self, closure: Any = None) -> Any:
+        self.steps += 1
+        if self.steps == 8 and _attempt("interrupted") == 1:
+            raise KeyboardInterrupt
+        return super().step(closure)
+
+
 class Hungry(torch.optim.AdamW):
     """Out of memory at its first attempt."""
 

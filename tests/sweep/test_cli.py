@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from glue_mva.cli.sweep import _termination_as_interrupt
 from glue_mva.errors import UsageError
 from glue_mva.record import read_record
 from glue_mva.sweep import SweepConfig, expand, load_sweep
@@ -172,8 +173,8 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(
         children = psutil.Process(pid).children(recursive=True)
         send(pid, number)
         output = sweep.stdout.read()
-        assert sweep.wait(60) == 130, output
-    _, alive = psutil.wait_procs(children, timeout=30)
+        assert sweep.wait(600) == 130, output
+    _, alive = psutil.wait_procs(children, timeout=600)
     assert not alive
     assert f"To go on: glue-mva sweep sweep.toml --engine {engine}" in output
     assert "Traceback" not in output
@@ -197,6 +198,33 @@ def test_an_interrupt_in_the_middle_of_a_call_of_ray_waits_for_its_end(number: i
         assert signal.getsignal(number) is interrupt
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_kill_does_not_cut_the_clearing_up_short(first: int):
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        with _termination_as_interrupt() as was_interrupted:
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(first)
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGHUP)
+            assert was_interrupted()
+        assert {signal.getsignal(number) for number in numbers} == {signal.default_int_handler}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_under_nohup_a_closed_terminal_is_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _termination_as_interrupt() as was_interrupted:
+            signal.raise_signal(signal.SIGHUP)
+            assert not was_interrupted()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_interrupt_that_python_loses_stops_the_sweep_after_the_run(here: Path, tmp_path: Path):

@@ -28,7 +28,7 @@ def test_a_killed_sweep_goes_on_and_ends_with_the_records_of_an_uninterrupted_on
     assert kept
 
     process = sweep_process(here, "--output", "killed/runs")
-    output, _ = process.communicate(timeout=180)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     assert "24 of 24 runs done" in output
     assert {path: path.read_bytes() for path in kept} == kept

@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from glue_mva.sweep import SweepConfig, final_runs, known_runs, load_sweep
 from glue_mva.sweep.engine import InlineEngine, _enter
 from glue_mva.sweep.launch import launch, more_parts, read_progress
 from glue_mva.sweep.protocol import cells
-from glue_mva.sweep.store import LOG_FILE, is_active, write_failed
+from glue_mva.sweep.store import LOG_FILE, is_active, only_sweep, write_failed
 from glue_mva.sweep.view import rows
 from glue_mva.sweep.worker import execute, trouble_of
 from tests.processes import command, forked
@@ -84,6 +86,43 @@ def test_a_search_goes_on_beyond_its_grid_and_the_report_says_so(here: Path, tmp
     assert found.searches[0].added == [added]
     assert "beyond an end of the grid:\n\n- RTE, Adam: 1e-36\n" in selection_markdown(found.searches)
     assert "the search went on beyond it, by at most 1 rate." in found.table.caption
+
+
+def test_a_run_that_was_cut_off_goes_on_from_its_checkpoint(here: Path, tmp_path: Path):
+    """With the next launch of the sweep, which says so to every run."""
+    often = {"num_train_epochs": 4.0, "logging_steps": 1, "checkpoint_minutes": 0.0}
+    sweep = one_run(here, tmp_path, optimizers=["tests.sweep.faulty:Interrupted"], weight_decay=0.0, run=often)
+    with pytest.raises(KeyboardInterrupt):
+        launch(sweep, InlineEngine, Notes())
+    (run,) = launch(sweep, InlineEngine, Notes()).known()
+    record = read_record(Path(sweep.output) / run.run_id)
+    assert record.status == "ok" and record.execution.resumed_from_step == 7
+
+
+def test_the_longest_run_starts_first(here: Path, tmp_path: Path):
+    """Whatever the order in the file: RTE's texts are longer than MRPC's."""
+    notes = Notes()
+    sweep = one_run(here, tmp_path, tasks=["mrpc", "rte"], run={"max_length": 64})
+    assert launch(sweep, InlineEngine, notes).is_complete
+    assert [note.split()[0] for note in notes.notes if " seed " in note] == ["rte", "mrpc"]
+
+
+def test_a_sweep_can_wait_for_another_one(tmp_path: Path):
+    """For longer than the second after which it is refused where it is not to wait."""
+    begun, ended = Event(), Event()
+
+    def be_at_work() -> None:
+        with only_sweep(tmp_path):
+            begun.set()
+            time.sleep(1.5)
+            ended.set()
+
+    other = Thread(target=be_at_work)
+    other.start()
+    begun.wait()
+    with only_sweep(tmp_path, wait=True):
+        assert ended.is_set()
+    other.join()
 
 
 def test_folders_of_two_machines_are_copied_together(finished: Path, sweep: SweepConfig, tmp_path: Path):

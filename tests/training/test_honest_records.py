@@ -44,11 +44,26 @@ def test_what_counts_as_constant(task, outputs, expected):
     assert results.is_constant(np.array(outputs), TASKS[task]) is expected
 
 
-def test_unknown_tokens_are_warned_of(glue, tiny_models, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(prepare, "MOST_UNKNOWN", -0.01)  # as if there were some
+def texts_with_unknown(folder, known, unknown):
+    """CoLA with sentences of so many words that the vocabulary has, and so many letters that it has not (Ethiopic)."""
+    text = " ".join(["the"] * known + ["\N{ETHIOPIC SYLLABLE HA}"] * unknown)
+    (folder / "CoLA").mkdir(parents=True)
+    for name in ("train", "dev"):
+        (folder / "CoLA" / f"{name}.tsv").write_text("".join(f"x\t{k % 2}\t\t{text}\n" for k in range(16)))
+    return folder
+
+
+def test_unknown_tokens_are_warned_of(tiny_models, tmp_path, caplog):
+    """From more than 5 % of the tokens of a text on; those that begin and end it do not count."""
     with caplog.at_level(logging.WARNING, logger="glue_mva"):
-        record = run(config_of("rte", glue, tiny_models["bert"], tmp_path))
-    assert "does not know 0% of the tokens" in record.warnings[0] and record.warnings[0] in caplog.text
+        for known, unknown in ((19, 1), (18, 2)):
+            folder = texts_with_unknown(tmp_path / f"{unknown}", known, unknown)
+            record = run(config_of("cola", str(folder), tiny_models["bert"], tmp_path))
+            said = [text for text in record.warnings if "tokens" in text]
+            if unknown == 1:
+                assert said == [] and "of the tokens" not in caplog.text
+    assert said == ["the tokenizer does not know 10% of the tokens: is it the model's own, and of this language?"]
+    assert said[0] in caplog.text
 
 
 def test_without_curves_divergence_still_ends_a_run_and_checkpoints_are_written(glue, tiny_models, tmp_path):

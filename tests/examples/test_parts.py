@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.examples.conftest import EXAMPLES
-from tests.examples.test_search import write_images
+from tests.examples.material import write_images
 from tests.processes import script
 
 SENTENCES = [

@@ -7,12 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import datasets
-import numpy as np
 import pytest
 import torch
 
 from glue_mva import UsageError
+from tests.examples.material import write_images
 
 CPU = SimpleNamespace(device=torch.device("cpu"), num_processes=1)
 
@@ -72,16 +71,6 @@ def test_precision_is_what_was_asked_for_on_every_machine(
         assert {run["precision"] for run in plan()} == {"fp32"}
     with pytest.raises(UsageError, match="no bfloat16 arithmetic; take fp32, or another machine"):
         plan("--precision", "bf16")
-
-
-def write_images(folder: Path, split: str, n: int, height: int = 8, width: int = 8, seed: int = 0) -> None:
-    """A Parquet file of random images in three classes, as the Hub stores them."""
-    draw = np.random.default_rng(seed)
-    images = [draw.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(n)]
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
-    rows = datasets.Dataset.from_dict({"image": images, "label": [i % 3 for i in range(n)]}, features=features)
-    folder.mkdir(exist_ok=True)
-    rows.to_parquet(folder / f"{split}.parquet")
 
 
 def test_data_are_known_by_what_they_are_and_not_by_where_they_lie(examples: SimpleNamespace, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from glue_mva.errors import UsageError
 from glue_mva.inference.classifier import Classifier, batches
 from tests.processes import running
 from tests.tiny import CONFIGS
-from tests.training.test_run import config_of
+from tests.training.material import config_of
 
 FIRST = ["Anna sold the lamp in the library, says Hugo, and then bought another one.", "No.", "David took the clock."]
 SECOND = ["Anna was in the library.", "Somebody said no to it.", "The clock is gone."]

@@ -12,7 +12,7 @@ from glue_mva.models import kernels
 from glue_mva.models.attention import PackedLayout
 from glue_mva.models.kernels import Dropout, Heads, Kernels
 from glue_mva.models.packing import PackedCollator, use_packing
-from tests.models.test_packing import reference_attention, rows_of
+from tests.models.material import reference_attention, rows_of
 
 LENGTHS = [5, 40, 33, 7, 130, 64, 12, 1]
 """One block of queries, exactly one, more than one; less than a vector of keys and more."""

@@ -12,15 +12,9 @@ from transformers import AutoModelForSequenceClassification
 
 from glue_mva.models.attention import GroupedAttention, PackedLayout
 from glue_mva.models.packing import FAMILIES, PackedCollator, round_up, use_packing
+from tests.models.material import reference_attention, rows_of
 
 LENGTHS = [5, 40, 33, 7, 60, 60, 12, 1]
-
-
-def rows_of(rng, lengths, types):
-    rows = [{"input_ids": rng.integers(200, 690, n), "labels": np.int64(n % 2)} for n in lengths]
-    if types:
-        rows = [{**r, "token_type_ids": (np.arange(len(r["input_ids"])) > 3).astype(np.int64)} for r in rows]
-    return rows
 
 
 def padded(rows, pad_token_id):
@@ -93,16 +87,6 @@ def logits_and_gradients(model, batch, *, bfloat16):
         out = model(**batch)
     out.loss.backward()
     return out.logits.detach().float(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-
-
-def reference_attention(q, k, v, lengths, scale):
-    out, start = torch.zeros_like(q), 0
-    for n in lengths:
-        part = slice(start, start + n)
-        weights = torch.softmax(torch.einsum("qhd,khd->hqk", q[part], k[part]) * scale, -1)
-        out[part] = torch.einsum("hqk,khd->qhd", weights, v[part])
-        start += n
-    return out
 
 
 def test_grouped_attention_and_its_gradient():

@@ -157,13 +157,14 @@ def test_the_page_in_a_browser(golden: Path, tmp_path: Path, width: int) -> None
     assert values == sorted(values) and seen["sorted"] != seen["before"]
 
 
-def test_the_report_imports_no_torch(tmp_path: Path) -> None:
+def test_report_and_submission_import_no_torch(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     write_predicted_run(runs, "rte", "adam", 0.8, seed=1)
     write_predicted_run(runs, "rte", "madam", 0.9, seed=1)
     code = (
         "import sys; from pathlib import Path; from glue_mva.report.build import build_report; "
-        "import glue_mva, glue_mva.cli.report; build_report(glue_mva.results(sys.argv[1]), Path(sys.argv[2])); "
+        "import glue_mva, glue_mva.cli.report, glue_mva.cli.submit, glue_mva.submission; "
+        "build_report(glue_mva.results(sys.argv[1]), Path(sys.argv[2])); "
         "print(sorted({'torch', 'transformers', 'datasets', 'ray'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code, str(runs), str(tmp_path / "out")]

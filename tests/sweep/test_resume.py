@@ -8,19 +8,7 @@ from transformers import TrainerCallback
 
 from glue_mva import RunConfig
 from glue_mva.training.runner import run
-
-
-class CutOffError(Exception):
-    pass
-
-
-class CutOffBefore(TrainerCallback):
-    def __init__(self, update: int) -> None:
-        self.update = update
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.update:
-            raise CutOffError
+from tests.training.material import CutOffBefore, CutOffError
 
 
 def test_resuming_after_any_update_changes_nothing(here: Path, tmp_path: Path):

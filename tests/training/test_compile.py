@@ -11,7 +11,7 @@ from glue_mva import run
 from glue_mva.config.identity import run_id
 from glue_mva.config.resolve import resolve
 from glue_mva.errors import UsageError
-from tests.training.test_run import config_of
+from tests.training.material import config_of
 
 
 class CompiledGraphs(TrainerCallback):

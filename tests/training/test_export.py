@@ -21,7 +21,7 @@ from glue_mva.record import read_record
 from glue_mva.training.export import _largest_difference
 from glue_mva.training.model_card import write_model_card
 from tests.report.factory import make_record
-from tests.training.test_run import config_of
+from tests.training.material import config_of
 
 
 def call(*words):

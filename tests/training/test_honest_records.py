@@ -21,7 +21,7 @@ from glue_mva.training import environment, prepare, results
 from glue_mva.training.contexts import quiet_libraries
 from glue_mva.training.model_card import command_line
 from glue_mva.training.trainer import GlueTrainer
-from tests.training.test_run import config_of, result
+from tests.training.material import config_of, result
 
 
 def test_constant_predictions_are_warned_of(glue, tiny_models, tmp_path):

@@ -14,25 +14,11 @@ from glue_mva.config.identity import run_id, weights_digest
 from glue_mva.config.resolve import resolve
 from glue_mva.errors import UsageError
 from glue_mva.training import runner
-from tests.training.test_predict_test import padded_outputs, predictions
-from tests.training.test_run import config_of
+from tests.training.material import CutOffBefore, CutOffError, config_of, padded_outputs, predictions
 
 METRIC = "eval_validation_accuracy"
 THREE_EPOCHS = {"num_train_epochs": 3.0, "precision": "fp32", "checkpoint_minutes": 0.0, "logging_steps": 1}
 """Of 4 updates, with a checkpoint after every one but those at which an epoch ends."""
-
-
-class CutOffError(Exception):
-    pass
-
-
-class CutOffBefore(TrainerCallback):
-    def __init__(self, update):
-        self.update = update
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step == self.update:
-            raise CutOffError
 
 
 class Scores(TrainerCallback):

@@ -9,7 +9,7 @@ import pytest
 
 from glue_mva import RunConfig, UsageError, run
 from glue_mva.record import read_record
-from tests.training.test_run import config_of
+from tests.training.material import config_of
 
 SOURCE = """
 import torch

@@ -6,18 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from glue_mva import run
 from glue_mva.errors import UsageError
 from tests.processes import PROCESSES
-from tests.training.test_run import KillAt, config_of, result
-
-
-def predictions(output, record):
-    with np.load(Path(output) / record.run_id / "predictions.npz") as arrays:
-        return dict(arrays)
+from tests.training.material import KillAt, config_of, padded_outputs, predictions, result
 
 
 def run_whose_best_epoch_is_not_the_last(make_config):
@@ -51,16 +44,6 @@ def test_the_test_set_is_predicted_by_the_best_epochs_weights(glue, tiny_models,
         "predictions.npz", "record.json"]  # fmt: skip
     plain = run(make(seed, "plain", predict_test=False))
     assert plain.run_id == record.run_id and plain.epochs == record.epochs and plain.curves == record.curves
-
-
-def padded_outputs(folder, path):
-    """Outputs of a kept model on a file with the columns `sentence1` and `sentence2`, cut at 48 tokens."""
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
-    first, second = ([row[rows[0].index(name)] for row in rows[1:]] for name in ("sentence1", "sentence2"))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    batch = tokenizer(first, second, padding=True, truncation=True, max_length=48, return_tensors="pt")
-    with torch.inference_mode():
-        return AutoModelForSequenceClassification.from_pretrained(folder)(**batch).logits.numpy()
 
 
 def test_an_mnli_run_predicts_ax_too(glue, tiny_models, tmp_path):

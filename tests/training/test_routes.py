@@ -20,7 +20,7 @@ from glue_mva.optim.routed import RoutedOptimizer
 from glue_mva.record import read_record
 from glue_mva.training.groups import OptimizerMaker
 from tests.optim.test_rivals import Own
-from tests.training.test_run import config_of
+from tests.training.material import config_of
 
 
 class Net(nn.Module):

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback, pipeline
-from transformers.trainer_callback import ExportableState
+from transformers import pipeline
 
 from glue_mva import RunConfig, run
 from glue_mva.config.identity import run_id
@@ -25,18 +24,7 @@ from glue_mva.training import metrics, runner
 from glue_mva.training.runner import finished_record
 from tests.processes import PROCESSES
 from tests.tiny import CONFIGS
-
-NOT_THE_RESULT = ("created", "execution", "environment", "config")
-
-
-def config_of(task, glue, model, output, **values):
-    small = {"max_train_samples": 64, "max_eval_samples": 48, "max_length": 48, "num_train_epochs": 1.0, "lr": 1e-3}
-    return RunConfig(task=task, data=glue, model=model, output=str(output), **{"optim": "lamadam", **small, **values})
-
-
-def result(record):
-    """What must not change when the same run is made again: all but times, memory and paths."""
-    return {k: v for k, v in json.loads(record.to_json()).items() if k not in NOT_THE_RESULT}
+from tests.training.material import KillAt, config_of, result
 
 
 @pytest.mark.parametrize("task", [t for t in TASKS if t != "ax"])
@@ -142,24 +130,6 @@ def test_resuming_after_a_kill_gives_the_same_scores(step, writing, resumed_from
     record = run(killed)
     assert result(record) == result(whole)
     assert record.execution.resumed_from_step == resumed_from
-
-
-class KillAt(TrainerCallback, ExportableState):
-    """Kills the process after an update, or while the checkpoint of that update is being written."""
-
-    def __init__(self, step, writing):
-        self.step, self.writing, self.made = step, writing, 0
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.made = state.global_step
-        if self.made == self.step and not self.writing:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def state(self):
-        """Asked for by the Trainer when all of a checkpoint but its own state is written."""
-        if self.made == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return {"args": {}, "attributes": {}}
 
 
 def test_a_broken_checkpoint_is_passed_over(tmp_path):
@@ -332,7 +302,7 @@ def test_bad_input_is_refused_before_anything_is_written(values, words, glue, ti
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "setrlimit") and sys.platform != "linux", reason="needs a file-size limit")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file-size limit")
 def test_a_full_disk_leaves_the_old_record_whole(tmp_path):
     """The system refuses to write past a file-size limit, as it does on a full disk."""
     code = f"""

@@ -6,7 +6,7 @@ import pytest
 
 from glue_mva import run
 from glue_mva.errors import UsageError
-from tests.training.test_run import config_of
+from tests.training.material import config_of
 
 
 @pytest.mark.parametrize("status", ["ok", "diverged"])

@@ -67,8 +67,8 @@ def number(value: float, decimals: int = 0) -> str:
 
 
 def seeds_text(value: float) -> str:
-    """A number of seeds that would show something; `never` where none in reach would."""
-    return "never" if math.isinf(value) else number(value)
+    """A number of seeds that would show something, from 100 on to two digits; `never` where none in reach would."""
+    return "never" if math.isinf(value) else number(float(f"{value:.2g}") if value >= 100 else value)
 
 
 def count(value: float) -> str:

@@ -87,6 +87,8 @@ class Pair:
     p_signs: float = math.nan
     """Sign test over tasks, of the differences of medians."""
     seeds_to_decide: float = math.nan
+    as_equal: bool = False
+    """Whether so many would sooner show the two to be practically equal than to differ."""
     verdict: verdicts.Verdict = "not compared"
     sentence: str = ""
 
@@ -117,6 +119,9 @@ def compare(made: Study, pairs: Sequence[tuple[Row, Row]], margin: float = verdi
         if pair.difference is not None and not verdicts.doubt(pair, margin):
             fewest = stats.fewest_seeds(len(pair.compared), paired=pair.paired, tests=tests)
             pair.seeds_to_decide = suite.seeds_to_decide(pair.difference, margin, fewest, tests)
+            if math.isfinite(pair.seeds_to_decide):
+                shown, within = suite.powers(pair.difference, int(pair.seeds_to_decide), margin, fewest, tests)
+                pair.as_equal = within > shown
         pair.verdict = verdicts.judge(pair, margin)
         pair.sentence = verdicts.sentence(pair, margin, tests)
     return found

@@ -173,17 +173,18 @@ def seeds_to_decide(found: Difference, margin: float, fewest: int = 2, tests: in
     """
     if not found.error > 0:
         return math.nan
+    return stats.smallest_n(lambda n: max(powers(found, n, margin, fewest, tests)), 2, POWER)
 
-    def power(n: int) -> float:
-        seen = found.with_seeds(n)
-        limit, strict = (float(sps.t.ppf(1 - ALPHA / k / 2, seen.freedom)) for k in (1, tests))
-        shift = seen.value / seen.error
-        shown = sps.nct.sf(strict, seen.freedom, abs(shift)) if n >= fewest else 0.0
-        room = margin / seen.error - limit
-        within = sps.t.cdf(room - shift, seen.freedom) - sps.t.cdf(-room - shift, seen.freedom)
-        return float(max(shown, within))
 
-    return stats.smallest_n(power, 2, POWER)
+def powers(found: Difference, n: int, margin: float, fewest: int = 2, tests: int = 1) -> tuple[float, float]:
+    """Chances that n seeds show a difference, and that they show it to lie within the margin; as `seeds_to_decide`."""
+    seen = found.with_seeds(n)
+    limit, strict = (float(sps.t.ppf(1 - ALPHA / k / 2, seen.freedom)) for k in (1, tests))
+    shift = seen.value / seen.error
+    shown = sps.nct.sf(strict, seen.freedom, abs(shift)) if n >= fewest else 0.0
+    room = margin / seen.error - limit
+    within = sps.t.cdf(room - shift, seen.freedom) - sps.t.cdf(-room - shift, seen.freedom)
+    return float(shown), float(within)
 
 
 def mean_ranks(medians: ArrayLike) -> Floats:

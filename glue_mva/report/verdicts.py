@@ -8,7 +8,7 @@ from glue_mva.report import MARGIN as MARGIN
 from glue_mva.report import stats
 from glue_mva.report.aggregate import Row
 from glue_mva.tasks import TASKS
-from glue_mva.text import count, interval, number, p_equals, p_value, signed
+from glue_mva.text import count, interval, number, p_equals, p_value, seeds_text, signed
 
 if TYPE_CHECKING:
     from glue_mva.report.comparisons import Comparison, Pair
@@ -144,7 +144,8 @@ def _reason(pair: "Pair", margin: float, low: float, high: float) -> str:
     if math.isinf(pair.seeds_to_decide) or math.isnan(pair.seeds_to_decide):
         return f"; no number of seeds in reach would decide it{single}"
     have = min(min(c.n_a, c.n_b) for c in pair.compared)
-    return f"; about {count(max(pair.seeds_to_decide, have + 1))} seeds each would probably decide it{single}"
+    what = "practical equality" if pair.as_equal else "a difference"
+    return f"; about {seeds_text(max(pair.seeds_to_decide, have + 1))} seeds each would probably show {what}{single}"
 
 
 def of_task(c: "Comparison", a: Row, b: Row, tests: int) -> str:
@@ -194,4 +195,4 @@ def _seeds_clause(c: "Comparison") -> str:
         return ""
     if c.seeds_needed <= min(c.n_a, c.n_b):
         return ""
-    return f"; about {count(c.seeds_needed)} seeds each would show a true difference of this size"
+    return f"; about {seeds_text(c.seeds_needed)} seeds each would show a true difference of this size"

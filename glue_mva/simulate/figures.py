@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.ticker import NullFormatter
 
 from glue_mva.simulate import nonconvex
@@ -65,6 +66,7 @@ def draw_nonconvex(results: Sequence[NonconvexResult]) -> Figure | None:
 def draw_success(results: Sequence[NonconvexResult]) -> Figure:
     """Success rate against learning rate, with 95 % intervals and the paper's rates."""
     lrs = sorted({lr for result in results for lr in result.lrs})
+    quoted: list[Any] = []  # one mark of the paper's for each optimizer that has some
     with figure_style():
         fig = new_figure(COLUMN_WIDTH, 2.5)
         ax = fig.subplots()
@@ -78,15 +80,21 @@ def draw_success(results: Sequence[NonconvexResult]) -> Figure:
                         label=OPTIMIZER_LABELS[result.optim])  # fmt: skip
             for (name, lr), rate in PAPER_RATES.items():
                 if name == result.optim and lr in result.lrs:
-                    ax.plot(place[lr], 100 * rate, linestyle="none", marker=sign, markersize=8, markerfacecolor="none",
-                            markeredgecolor=paint, markeredgewidth=0.7, clip_on=False)  # fmt: skip
-        ax.plot([], [], linestyle="none", marker="o", markersize=8, markerfacecolor="none", markeredgecolor=MUTED,
-                label="paper")  # fmt: skip
+                    mark = ax.plot(place[lr], 100 * rate, linestyle="none", marker=sign, markersize=8, clip_on=False,
+                                   markerfacecolor="none", markeredgecolor=paint, markeredgewidth=0.7)  # fmt: skip
+                    quoted += mark if mark[0].get_marker() not in [other.get_marker() for other in quoted] else []
         ax.set_xticks(range(len(lrs)), [f"{lr:.0e}".replace("e-0", "e-") if lr < 0.01 else f"{lr:g}" for lr in lrs])
-        ax.set(ylim=(0, 100), xlabel="learning rate", ylabel=rf"repeats with $|\theta| < {nonconvex.SUCCESS}$ (%)")
-        fig.legend(
-            *ax.get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1, handlelength=1.6
+        ax.set(
+            ylim=(0, 100),
+            xlabel="learning rate (those tried, not to scale)",
+            ylabel=rf"repeats with $|\theta| < {nonconvex.SUCCESS}$ (%)",
         )
+        handles: list[Any]  # of lines with their bars, and a tuple of marks that share one entry
+        handles, names = ax.get_legend_handles_labels()
+        if quoted:
+            handles, names = [*handles, tuple(quoted)], [*names, "paper"]
+        fig.legend(handles, names, loc="outside upper center", ncols=4, columnspacing=1, handlelength=1.6,
+                   handler_map={tuple: HandlerTuple(ndivide=None)})  # fmt: skip
     return fig
 
 

@@ -114,8 +114,8 @@ def write_nonconvex(results: Sequence[NonconvexResult], out: Path, seed: int) ->
               "over repeats, band: quartiles. The objective is cut at 1e-8; it goes on "
               "to 0.\n\n") if curves else ""  # fmt: skip
     return (
-        f"## Nonconvex problem (section 4.1, Figure 1)\n\n{settings}, seed {seed}, beta1 = 0, eps = {nonconvex.EPS:g}. "
-        "Every optimizer and learning rate sees the same draws.\n\n"
+        f"## Nonconvex problem (section 4.1, Figure 1)\n\n{settings}, seed {seed}, beta1 = 0, eps = {nonconvex.EPS:g}; "
+        f"{_details(results)}. Every optimizer and learning rate sees the same draws.\n\n"
         f"{_claims(nonconvex_claims(results))}\n{figure}"
         "![Success rate against learning rate](nonconvex_success.png)\n\n"
         f"Success: |theta| < {nonconvex.SUCCESS} at the end, with the Clopper-Pearson interval; the sums "
@@ -163,6 +163,11 @@ def _invariance(results: Sequence[QuadraticResult]) -> str:
     gap = max(float(np.abs(r.theta[lrs] - r.theta[lrs, :1]).max()) for r in results)
     return (f"h2 changes only the weighting of the loss: up to lr {_STABLE_LR:g} the final theta of a repeat differs "
             f"between the values of h2 by at most {gap:.0e}, which is the effect of eps.\n")  # fmt: skip
+
+
+def _details(results: Sequence[NonconvexResult]) -> str:
+    """`Adam beta2=0.9, MAdam beta2 in (0.5, 1)`: what else tells the optimizers apart."""
+    return ", ".join(f"{OPTIMIZER_LABELS[r.optim]} {nonconvex.SETTINGS[r.optim].detail}" for r in results)
 
 
 def _settings(**values: tuple[int, int]) -> str:

@@ -117,7 +117,7 @@ def test_what_seeds_would_decide_counts_all_pairs(tmp_path: Path) -> None:
     found = compare_all(made, [(rows["laprop"], rows["adam"]), (rows["madam"], ADAM), (rows["lamadam"], ADAM)])
     assert [pair.p for pair in found] == pytest.approx([2 / 64] * 3)
     assert {pair.verdict for pair in found} == {"not decided"} and {pair.seeds_to_decide for pair in found} == {7}
-    assert all("about 7 seeds each would probably decide it" in pair.sentence for pair in found)
+    assert all("about 7 seeds each would probably show a difference" in pair.sentence for pair in found)
 
 
 def test_one_seed_says_how_many_could_show_something(tmp_path: Path) -> None:
@@ -217,7 +217,8 @@ def over_tasks(folder: Path, gain: float, spread: float, seeds: int = 4) -> Stud
         (-2.0, 0.5, "worse", "MAdam is worse than Adam: -2.00 points"),
         (0.1, 0.2, "practically equal", "; the whole interval lies within 0.5 points."),
         (0.3, 0.1, "practically equal", "; the whole interval lies within 0.5 points, though it leaves out 0."),
-        (0.4, 1.0, "not decided", " seeds each would probably decide it."),
+        (0.6, 1.0, "not decided", " seeds each would probably show a difference."),
+        (0.0, 1.0, "not decided", " seeds each would probably show practical equality."),
     ],
 )
 def test_verdict_over_tasks(tmp_path: Path, gain: float, spread: float, verdict: str, words: str) -> None:

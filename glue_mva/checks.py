@@ -65,6 +65,8 @@ class Check:
     device: "torch.device"
     sources: tuple[Path, ...]
     """Files and folders with the code that it depends on."""
+    lasting: bool = True
+    """Whether that code lies in these files, so that the verdict may be kept for other processes."""
 
 
 _verdicts: dict[str, Verdict] = {}
@@ -138,7 +140,7 @@ def relative(got: "torch.Tensor", expected: "torch.Tensor", least: float = 0.0) 
 def _stored_or_new(name: str, check: Check) -> Verdict:
     place = f"checks/{_digest(name, check)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
-        if not _use_stored:
+        if not (_use_stored and check.lasting):
             raise OSError
         return Verdict(**json.loads((cache_folder() / place).read_text()))
     try:
@@ -148,8 +150,9 @@ def _stored_or_new(name: str, check: Check) -> Verdict:
     worst = max(differences, key=lambda d: (not d.ok, d.value / d.tolerance if d.tolerance else d.value))
     detail = f"{worst.what} differ from the plain path's by {worst.value:.2g}, where {worst.tolerance:.2g} is allowed"
     found = Verdict(worst.ok, worst.value, worst.tolerance, "" if worst.ok else detail)
-    with contextlib.suppress(OSError), native.keeping(), atomic_write(cache_folder() / place) as stream:
-        stream.write(json.dumps(asdict(found)).encode())
+    if check.lasting:
+        with contextlib.suppress(OSError), native.keeping(), atomic_write(cache_folder() / place) as stream:
+            stream.write(json.dumps(asdict(found)).encode())
     return found
 
 

@@ -354,7 +354,8 @@ class _Version(BaseModel):
 def lacking(record: RunRecord, folder: Path, *, predict_test: bool, save_model: bool) -> list[str]:
     """What is wanted of a run in `folder` that ended well, but was made without it: names of fields of `RunConfig`."""
     without_test = predict_test and record.data is not None and record.data.test_rows is None
-    without_model = save_model and not any((folder / MODEL_FOLDER).glob("*.safetensors"))
+    kept = record.weights is not None and any((folder / MODEL_FOLDER).glob("*.safetensors"))
+    without_model = save_model and not kept
     missing = (without_test, "predict_test"), (without_model, "save_model")
     return [name for is_missing, name in missing if is_missing and record.status == "ok"]
 

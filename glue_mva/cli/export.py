@@ -61,15 +61,19 @@ def export(
 
         from glue_mva.cli.progress import RunProgress, show_warnings
 
+        if scratch.exists() and (not scratch.is_dir() or {p.name for p in scratch.iterdir()} - {record.run_id}):
+            raise UsageError(f"{scratch}: is there and holds something else; the run would be made again there, so "
+                             "take another --out")  # fmt: skip
         console = Console(soft_wrap=True)
         console.print(f"its weights were not kept: it is made again, under {scratch}", highlight=False)
         with show_warnings(console):
             again = make_again(record, best.folder, scratch, data=data, model=model,
                                callbacks=[RunProgress(console, TASKS[name])])  # fmt: skip
         _compare(record, again.record, again.largest_difference, scratch, allow_other_score)
-        source = again.folder / "model"
-    copy_model(source, out)
-    shutil.rmtree(scratch, ignore_errors=True)
+        copy_model(again.folder / "model", out)
+        shutil.rmtree(scratch, ignore_errors=True)
+    else:
+        copy_model(source, out)
     print(f"{out}: weights, tokenizer, labels and model card")
     if hub is not None and push is not None:
         _push(hub, push, out)

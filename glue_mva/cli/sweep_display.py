@@ -115,12 +115,11 @@ def summary(progress: "Progress") -> str:
         parts.append(f"{diverged} diverged")
     if progress.failed:
         parts.append(f"{len(progress.failed)} failed")
-    waiting = [row for row in rows if row.failed and not row.is_final]
+    waiting = [row for row in rows if row.failed and not row.is_final and row.waits_for_choice]
     if waiting:
         names = ", ".join(f"{row.task} {row.name}" for row in waiting)
         parts.append(f"the choice of hyperparameters waits for failed runs in {names}")
-    if stuck := [f"{task} {row}" for task, row in progress.stuck]:
-        parts.append(f"{', '.join(stuck)} cannot start: no final run that it would start from has a score")
+    parts += [f"{task} {row} cannot start: {why}" for (task, row), why in progress.stuck.items()]
     return "; ".join(parts)
 
 

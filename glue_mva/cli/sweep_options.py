@@ -7,7 +7,9 @@ from glue_mva.cli.options import with_fields
 from glue_mva.config.base import merged
 from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
+from glue_mva.optim.registry import ALIASES
 from glue_mva.sweep.config import ALWAYS, SET_BY_SWEEP, SweepConfig, load_sweep
+from glue_mva.tasks import is_folder
 
 RUN_FIELDS = [name for name in RunConfig.model_fields if name not in (*SET_BY_SWEEP, *ALWAYS)]
 HELPS = {
@@ -54,8 +56,15 @@ def changed(sweep: str | SweepConfig, given: Mapping[str, Any]) -> SweepConfig:
     names them, or are other optimizers."""
     rest = {key: value for key, value in given.items() if key != "optimizers"}
     found = load_sweep(sweep, rest) if isinstance(sweep, str) else SweepConfig(**merged(sweep.model_dump(), rest))
+    data = given.get("run", {}).get("data", "hub")
+    if is_folder(data) and found.own_tasks.keys() == set(found.tasks):  # beside tasks of GLUE it is the folder of those
+        found = found.replace(own_tasks={name: {**own, "data": data} for name, own in found.own_tasks.items()})
     if "optimizers" not in given:
         return found
     rows = given["optimizers"] if isinstance(given["optimizers"], list) else [given["optimizers"]]
     entries = {entry.name: entry for entry in found.optimizers}
-    return found.replace(optimizers=[entries.get(row, row) if isinstance(row, str) else row for row in rows])
+    named = (ALIASES.get(row.lower(), row.lower()) if isinstance(row, str) else "" for row in rows)
+    return found.replace(optimizers=[
+        (entries.get(row) or entries.get(name) or row) if isinstance(row, str) else row
+        for row, name in zip(rows, named, strict=True)
+    ])  # fmt: skip

@@ -16,7 +16,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True,
                               allow_inf_nan=False, protected_namespaces=())  # fmt: skip
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:  # so that a file's key may be called self, and be refused
         try:
             super().__init__(**values)
         except ValidationError as error:

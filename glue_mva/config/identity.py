@@ -184,7 +184,8 @@ def task_files(data: str, task_folder: str) -> list[Path]:
     root = task_root(data, task_folder)
     if root is None:
         return []
-    return sorted(p for p in root.rglob("*") if p.suffix in (".tsv", ".arrow", ".json") and p.is_file())
+    files = (p for p in root.rglob("*") if p.suffix in (".tsv", ".arrow", ".json") and p.is_file())
+    return sorted(p for p in files if not p.name.startswith("cache-"))  # which the datasets library leaves there
 
 
 def task_root(data: str, task_folder: str) -> Path | None:

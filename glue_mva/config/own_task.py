@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from glue_mva.config.base import Config, read_toml
 from glue_mva.errors import UsageError, nearest
+from glue_mva.files import expanded
 from glue_mva.tasks import GLUE, METRICS, Task, get_task
 
 SUFFIX = ".toml"
@@ -138,8 +139,8 @@ class OwnTask(Config):
 
     def paths(self, folder: str) -> dict[str, Path]:
         """Split -> data file, for the folder that they are relative to."""
-        root = Path(folder).expanduser()
-        return {split: root / Path(file).expanduser() for split, file in self.files.items()}
+        root = Path(expanded(folder))
+        return {split: root / expanded(file) for split, file in self.files.items()}
 
 
 def _place(split: str) -> tuple[bool, bool, str]:
@@ -158,7 +159,10 @@ def read_own_task(file: str | Path) -> dict[str, Any]:
     Raises:
         UsageError: no such file, not TOML, or not a task: all problems in one line, which begins with the file.
     """
-    path = Path(file).expanduser()
+    try:
+        path = Path(expanded(str(file)))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     try:
         own = OwnTask(**read_toml(path))
     except UsageError as error:

@@ -175,7 +175,7 @@ class RunConfig(Config):
     logging_steps: Annotated[int, Field(ge=0, lt=2**31)] | Literal["auto"] = execution("auto")
     """Updates between two points of the curves; 0 is off, `auto` gives up to 40 points, at least 20 updates apart."""
     checkpoint_minutes: NonNegative = execution(10.0)
-    """A run that takes longer writes a checkpoint this often; 0 is at every point of the curves."""
+    """A run that takes longer writes a checkpoint this often, at the next point of the curves; 0 is at every point."""
     resume: bool = execution(False)
     """Go on from the last checkpoint, where there is one."""
     force: bool = execution(False)
@@ -233,7 +233,7 @@ class RunConfig(Config):
     def _with_home(cls, value: str) -> str:
         return expanded(value)
 
-    @field_validator("model", "data")
+    @field_validator("model", "data", "init_from")
     @classmethod
     def _possible(cls, value: str) -> str:
         expanded(value)  # refuses; kept as it was written
@@ -259,6 +259,10 @@ class RunConfig(Config):
         if self.init_from and self.num_train_epochs == 0:
             raise ValueError(
                 "init_from: a run without training starts from nowhere; to evaluate a model give it as model"
+            )
+        if self.max_steps and self.num_train_epochs == 0:
+            raise ValueError(
+                f"max_steps {self.max_steps}: with num_train_epochs = 0 nothing is trained; drop one of them"
             )
         if self.own_task and is_folder(self.data) == ("hub" in self.own_task):
             raise ValueError(f"data {self.data!r}: task {self.task} has its data "

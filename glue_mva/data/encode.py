@@ -120,10 +120,12 @@ def tokens_folder() -> Path:
 
 def _encoding_key(split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    content = repr(sorted(tokenizer.get_vocab().items()))
+    options = {k: v for k, v in tokenizer.init_kwargs.items() if isinstance(v, bool | int)}  # no paths: they may move
+    content = repr((sorted(tokenizer.get_vocab().items()), sorted(options.items())))
     if backend is not None:  # it remembers how it was last called, which is no part of what it is
         content = json.dumps({**json.loads(backend.to_str()), "truncation": None, "padding": None})
     names = [",".join(words) for words in (task.text, tokenizer.model_input_names)]
-    kind = "targets" if task.is_regression else "classes"
-    parts = (digest_rows({"": split}), kind, *names, type(tokenizer).__name__, content, str(max_length))
+    kind = f"targets {list(split['label'])}" if task.is_regression else "classes"
+    parts = (digest_rows({"": split}), kind, *names, type(tokenizer).__name__, content, tokenizer.truncation_side,
+             str(max_length))  # fmt: skip
     return hashlib.sha256("\x1e".join(parts).encode()).hexdigest()[:24]

@@ -42,14 +42,22 @@ def unique(source: str, names: list[str]) -> list[str]:
     return names
 
 
-def fields_of(source: str, lines: list[str], columns: int, first: int) -> Iterator[tuple[int, list[str]]]:
+def fields_of(
+    source: str, lines: list[str], columns: int, first: int, broken: list[int] | None = None
+) -> Iterator[tuple[int, list[str]]]:
     """(number of the line, its fields) line by line, where the first line has number `first`.
+
+    Args:
+        broken: takes the numbers of the lines with too few columns, which are then passed over and not refused.
 
     Raises:
         UsageError: a line has another number of columns; names it.
     """
     for number, line in enumerate(lines, start=first):
         fields = line.split("\t")
+        if broken is not None and len(fields) < columns:
+            broken.append(number)
+            continue
         if len(fields) != columns:
             raise UsageError(f"{source}, line {number}: {len(fields)} columns where {columns} belong")
         yield number, fields

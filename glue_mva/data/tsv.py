@@ -1,5 +1,6 @@
 """Read the official GLUE TSV files. They are never quoted, and a malformed row stops with file and line number."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ _INDEX = ("index", "id")
 """First column of the official test files: the number of the row, by which predictions are submitted."""
 _COLA_COLUMNS = ["source", "label", "judgement", "sentence"]
 _WORDS = {"0": 0, "1": 1}
+_BROKEN = ("qqp",)
+"""Tasks whose official files, but for the test set, have lines that break off; the Hub leaves them out too."""
+
+log = logging.getLogger(__name__)
 
 
 def file_of(task: Task, split: str) -> str:
@@ -51,7 +56,8 @@ def read_split(task: Task, path: Path) -> dict[str, list[Any]]:
     numbered = not labelled and header[0] in _INDEX
     columns: dict[str, list[Any]] = {name: [] for name in (*task.text, "label")}
     skipped = 0 if headerless else 1
-    for number, fields in fields_of(str(path), lines[skipped:], len(header), 1 + skipped):
+    broken: list[int] | None = [] if task.name in _BROKEN and labelled else None
+    for number, fields in fields_of(str(path), lines[skipped:], len(header), 1 + skipped, broken):
         row = len(columns["label"])
         if numbered and fields[0] != str(row):
             raise UsageError(f"{path}, line {number}: {header[0]} {fields[0]!r} where {row} belongs; test rows stay in "
@@ -62,6 +68,9 @@ def read_split(task: Task, path: Path) -> dict[str, list[Any]]:
         columns["label"].append(-1 if label is None else parse_label(task, label, f"{path}, line {number}"))
     if not columns["label"]:
         raise UsageError(f"{path}: no rows")
+    if broken:
+        log.warning("%s: %d lines that break off are left out, as on the Hub (the first is line %d)", path, len(broken),
+                    broken[0])  # fmt: skip
     columns["idx"] = list(range(len(columns["label"])))
     return columns
 

@@ -104,7 +104,9 @@ class PackedEncoder(torch.autograd.Function):
             ctx.layers, ctx.kernels, ctx.saved = layers, Kernels(dtype), []
             x = hidden.float().contiguous()
             activations = x.to(dtype)
-            seeds = iter(_seeds(3 * len(layers)))
+            drawing = any(module is not None and module.training for layer in layers for module in layer.dropouts)
+            # An evaluation draws nothing: the size of its batches would change the masks of the next epoch.
+            seeds = iter(_seeds(3 * len(layers)) if drawing else [0] * (3 * len(layers)))
             for layer in layers:
                 dropouts = [
                     Dropout(next(seeds), module.p if module is not None and module.training else 0.0)
@@ -224,9 +226,19 @@ def use_packed_encoder(model: PreTrainedModel, dtype: torch.dtype) -> bool:
     layers = _layers(model)
     parameters = [p for layer in layers for p in layer.parameters()]
 
-    def forward(hidden_states: Tensor, *args: Any, packed_layout: PackedLayout, **kwargs: Any) -> ModelOutput:
-        first = PackedEncoder.apply(hidden_states[0], layers, packed_layout, dtype, *parameters)
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=first[None])
-
-    _encoder(model).forward = forward
+    _encoder(model).forward = _Forward(layers, parameters, dtype)
     return True
+
+
+@dataclass
+class _Forward:
+    """What an encoder does in place of its own forward pass. An object, so that a copy of the model has one of its own
+    parameters."""
+
+    layers: list[Layer]
+    parameters: list[Tensor]
+    dtype: torch.dtype
+
+    def __call__(self, hidden_states: Tensor, *args: Any, packed_layout: PackedLayout, **kwargs: Any) -> ModelOutput:
+        first = PackedEncoder.apply(hidden_states[0], self.layers, packed_layout, self.dtype, *self.parameters)
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=first[None])

@@ -152,9 +152,12 @@ def load_model(source: Source, config: ResolvedConfig) -> PreTrainedModel:
     if config.num_train_epochs == 0 and not fine_tuned:
         raise UsageError(f"model {source.name!r} has no trained head, and num_train_epochs = 0 would train none")
     _set_labels(model_config, task)
+    head_has_own = any(hasattr(model_config, name) for name in DROPOUT_ATTRIBUTES["classifier_dropout"])
     for field, names in DROPOUT_ATTRIBUTES.items():
         _set_dropout(model_config, names, getattr(config, field))
     model, found = load_classifier(source, model_config)
+    if config.classifier_dropout != "checkpoint" and not head_has_own and "deberta" not in model_config.model_type:
+        _set_dropout_of_head(model, config.classifier_dropout)
     prefix = f"{model.base_model_prefix}."
     missing = [key for key in found["missing_keys"] if key.startswith(prefix) and ".pooler." not in key]
     more = [key for key in found["unexpected_keys"] if re.search(LAYER, key)]
@@ -246,6 +249,13 @@ def _set_labels(config: PretrainedConfig, task: Task) -> None:
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
     config.problem_type = "regression" if task.is_regression else "single_label_classification"
+
+
+def _set_dropout_of_head(model: PreTrainedModel, probability: float) -> None:
+    """Where the configuration has no name for it, the head is built with the encoder's (MPNet, Longformer)."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout) and not name.startswith(f"{model.base_model_prefix}."):
+            module.p = probability
 
 
 def _set_dropout(config: PretrainedConfig, names: tuple[str, ...], probability: float | Literal["checkpoint"]) -> None:

@@ -14,7 +14,8 @@ class StepProbe:
 
     `step_size` is the paper's (section 5): the mean over all entries of |lr m / (sqrt(v) + eps)| or |lr m|, weight
     decay not included, from the state of MAdam, LaMAdam, LaProp and AdamW. For any other optimizer it is the mean
-    change of the parameters with decoupled weight decay taken out, which needs a copy of them during that update.
+    change of the parameters with decoupled weight decay taken out, which needs a copy of them during that update; it is
+    not known of one that scales its decay by an estimate of its own (Prodigy's d) and decays.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, is_due: Callable[[], bool]) -> None:
@@ -50,7 +51,10 @@ class StepProbe:
     def _mean_change(self, optimizer: torch.optim.Optimizer) -> Tensor | None:
         total, count, before = torch.zeros(()), 0, iter(self._before)
         for group in optimizer.param_groups:
-            keep = 1 - group["lr"] * group.get("weight_decay", 0.0)
+            decay = group.get("weight_decay", 0.0)
+            if decay and "d" in group:
+                return None
+            keep = 1 - (decay if group.get("fixed_decay") else group["lr"] * decay)
             for parameter in group["params"]:
                 if parameter.requires_grad:
                     change = parameter.detach() - next(before) * keep

@@ -1,6 +1,5 @@
 """One optimizer made of several, each with parameters of its own: matrices to Muon and the rest to AdamW, say."""
 
-from collections import ChainMap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,12 +20,20 @@ class RoutedOptimizer(Optimizer):
     def __init__(self, optimizers: Sequence[Optimizer]) -> None:
         self.optimizers = list(optimizers)
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
-        super().__init__([dict(group) for group in groups], {})
+        super().__init__([dict(group) for group in groups], dict(self.optimizers[0].defaults))
         self._join()
 
     def _join(self) -> None:
         self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
-        self.state = ChainMap(*(optimizer.state for optimizer in self.optimizers))  # type: ignore[assignment]
+
+    @property
+    def state(self) -> Any:
+        """parameter -> its state, of all optimizers: to be read."""
+        return {p: state for optimizer in self.optimizers for p, state in optimizer.state.items()}
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        """torch sets an empty one when an optimizer is made."""
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         loss = None

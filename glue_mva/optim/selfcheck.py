@@ -34,7 +34,9 @@ def _verdict(name: str, cls: "type[Base]", amsgrad: bool, device: torch.device, 
     title = _known.get(key)
     if title is None:
         variant = f"{cls.__name__}{', amsgrad' if amsgrad else ''}, {str(dtype).removeprefix('torch.')}, {device}"
-        title = _known[key] = f"optimizer: {LABELS[name]} ({variant})"
+        title = f"optimizer: {LABELS[name]} ({variant})"
+        others = sum(known == title or known.startswith(f"{title}, ") for known in _known.values())
+        title = _known[key] = f"{title}, another class of that name ({others + 1})" if others else title
     return checks.verdict(title, lambda: _check(*key))
 
 
@@ -54,9 +56,12 @@ def _check(name: str, cls: "type[Base]", amsgrad: bool, device: torch.device, dt
             checks.Difference("state tensors", state, _TOLERANCE),
         ]
 
-    own = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    sources = (Path(__file__).parent, *([Path(own)] if own else []))
-    return checks.Check(compare, f"the {LABELS[INSTEAD[name]]} implementation", device, sources)
+    ours = Path(__file__).parent
+    names = [part.__module__ for part in cls.__mro__ if part.__module__.partition(".")[0] not in ("torch", "builtins")]
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in names]
+    lasting = all(files) and cls is getattr(sys.modules.get(cls.__module__), cls.__qualname__, None)
+    sources = (ours, *(Path(file) for file in files if file and ours not in Path(file).parents))
+    return checks.Check(compare, f"the {LABELS[INSTEAD[name]]} implementation", device, sources, lasting)
 
 
 def _forced(cls: "type[Base]", name: str) -> Callable[..., "Base"]:

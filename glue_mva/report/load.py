@@ -59,10 +59,8 @@ def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
     Raises:
         UsageError: no such folder, no record that can be read, an unknown key, or no run meets the conditions.
     """
+    check_folders(folders)
     try:
-        for folder in folders:
-            if not folder.is_dir():
-                raise UsageError(f"{folder}: no such folder of runs")
         files = _record_files(folders)
     except OSError as error:
         raise UsageError(f"{clean(str(error.filename))}: {error.strerror}") from None
@@ -101,6 +99,20 @@ def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
             read.config,
         )
     return runs
+
+
+def check_folders(folders: Sequence[Path]) -> None:
+    """Refuse what is no folder that can be looked into.
+
+    Raises:
+        UsageError: names the first.
+    """
+    for folder in folders:
+        try:
+            if not folder.is_dir():
+                raise UsageError(f"{folder}: no such folder of runs")
+        except OSError as error:
+            raise UsageError(f"{clean(str(error.filename))}: {error.strerror}") from None
 
 
 def _record_files(folders: Sequence[Path]) -> list[tuple[Path, Path]]:

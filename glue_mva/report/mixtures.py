@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from glue_mva.optim.registry import RIVALS
 from glue_mva.report.aggregate import Study
 from glue_mva.tasks import TASKS
 from glue_mva.text import clean
 
-ACROSS_ROWS = ("precision", "padding", "device", "world_size", "glue_mva", "commit", "torch", "transformers", "python")
+ACROSS_ROWS = ("precision", "padding", "device", "world_size", "glue_mva", "commit", "torch", "transformers", "python",
+               *RIVALS)  # fmt: skip
 """What all runs of one task are expected to share."""
 WITHIN_CELLS = ("optimizer", "kernel")
 """What differs between optimizers anyway."""

@@ -13,7 +13,7 @@ from glue_mva.report.aggregate import Row, Study, study
 from glue_mva.report.comparisons import Pair, compare, comparison_table, verdict_table
 from glue_mva.report.curves import curve_table
 from glue_mva.report.frames import cell_table, run_table
-from glue_mva.report.load import load_runs
+from glue_mva.report.load import check_folders, load_runs
 from glue_mva.report.pairs import find_row, parse_pairs
 from glue_mva.report.selection import Selection, best_of_table, selections
 from glue_mva.report.speed import Reach, reaches, speed_table
@@ -172,8 +172,9 @@ def results(
     if not margin >= 0:
         raise UsageError(f"--margin {margin}: must be 0 or more")
     paths = [Path(folder) for folder in folders]
-    runs = load_runs(paths, where)
+    check_folders(paths)
     given = load_sweep(sweep) if isinstance(sweep, str | Path) else sweep or kept_sweep(paths)
+    runs = load_runs(paths, where)  # after it: what the sweep says of own tasks counts, not what an older record says
     made = study(runs, given, seeds, as_found=as_found)
     pairs = parse_pairs(compare, made.rows, baseline)
     base = find_row(baseline, made.rows) if baseline is not None else None

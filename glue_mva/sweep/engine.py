@@ -124,11 +124,13 @@ class RayEngine:
         except ConnectionError as error:
             raise UsageError(f"no Ray cluster at {address!r}: {first_line(error)}") from None
         self._on_gpu = ray.cluster_resources().get("GPU", 0) > 0
-        self._gpu_share = 1 / resources.runs_per_gpu if self._on_gpu else 0
+        self._runs_per_gpu = resources.runs_per_gpu
+        # Ray counts in ten thousandths and rounds, so that six times 1/6 would be more than one card.
+        share = (10_000 // resources.runs_per_gpu) / 10_000 if self._on_gpu else 0
         self._pending: dict[Any, tuple[ResolvedConfig, str]] = {}
         # CUDA reads once per process which card is its own; without a card, imports are worth keeping.
         reuse = ray.remote(max_calls=1 if self._on_gpu else RUNS_PER_WORKER)
-        options = {"num_cpus": self._threads, "num_gpus": self._gpu_share, "max_retries": RETRIES,
+        options = {"num_cpus": self._threads, "num_gpus": share, "max_retries": RETRIES,
                    "runtime_env": {"env_vars": worker_environment(self._threads)}}  # fmt: skip
         self._execute = reuse(_execute_in_worker).options(**options)
         self._prepare = reuse(_prepare_in_worker).options(**options)
@@ -141,7 +143,7 @@ class RayEngine:
         with interrupts_held():
             found = self._ray.cluster_resources()
         by_cpu = int(found.get("CPU", 0) // self._threads)
-        return max(1, min(by_cpu, int(found.get("GPU", 0) / self._gpu_share)) if self._on_gpu else by_cpu)
+        return max(1, min(by_cpu, int(found.get("GPU", 0)) * self._runs_per_gpu) if self._on_gpu else by_cpu)
 
     def prepare(self, configs: Sequence[ResolvedConfig]) -> list[str]:
         here = str(Path.cwd())

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from glue_mva.sweep.protocol import (
     Outcomes,
     SweepRun,
     cells,
+    chosen,
     final_runs,
     gather,
     known_runs,
@@ -77,15 +78,23 @@ class Progress:
         return [cell for key, cell in self.table.items() if start(self.table, key, self.outcomes) is None]
 
     @property
-    def stuck(self) -> list[tuple[str, str]]:
-        """(task, row) of cells that can never start: every final run that they would start from is finished, and none
-        has a score."""
-        found = []
+    def stuck(self) -> dict[tuple[str, str], str]:
+        """(task, row) -> why, of cells that can never start: every final run that they wait for is finished, and none
+        has what they need of it."""
+        found = {}
         for cell in self.without_start:
-            runs = final_runs(self.table, cell.source, self.outcomes) if cell.source is not None else []
-            if runs and all(run.run_id in self.outcomes for run in runs):
-                found.append((cell.task, cell.entry.name))
+            if cell.source is not None and self._are_finished([cell.source]):
+                found[cell.task, cell.entry.name] = "no final run that it would start from has a score"
+        for key, cell in self.table.items():
+            awaited = cell.matched_from
+            if awaited and chosen(self.table, key, self.outcomes) is None and self._are_finished(awaited):
+                found[key] = f"no final run of {' or of '.join(row for _, row in awaited)} has a step size"
         return found
+
+    def _are_finished(self, keys: Iterable[tuple[str, str]]) -> bool:
+        """Whether cells have final runs, and all of them are finished."""
+        runs = [final_runs(self.table, key, self.outcomes) for key in keys]
+        return all(runs) and all(run.run_id in self.outcomes for part in runs for run in part)
 
     def take_found(self, found: Outcomes) -> dict[str, Outcome]:
         """Sort the outcomes of the records that were found; returns those that stand."""

@@ -98,6 +98,8 @@ class Plan:
     """Search runs that `extend_lr` may add at most; not among `lines`."""
     ways: Mapping[str, Sequence[str]]
     """Task -> the tasks whose runs come one after the other up to its own, itself included."""
+    waits: Mapping[tuple[str, str], Sequence[tuple[str, str]]]
+    """(task, row) of a matched row -> the cells whose final runs come before its own."""
     machines: Machines | None = None
 
     @property
@@ -119,11 +121,13 @@ class Plan:
     @property
     def wall_seconds(self) -> float:
         """Until all that is left is done on `machines`: all runs spread evenly, or the longest search with the longest
-        final run after it (and those of the tasks that it starts from before it), where that is longer."""
+        final run after it (and what it starts from or is matched to before it), where that is longer."""
         slots = self.machines.slots if self.machines is not None else 1
         chains: dict[tuple[str, str], float] = defaultdict(float)
         for line in self.lines:
             chains[line.task, line.row] += line.seconds * (line.left > 0)
+        for (task, row), awaited in self.waits.items():
+            chains[task, row] += max(chains[key] for key in awaited)
         whole = [sum(chains[before, row] for before in self.ways[task]) for task, row in list(chains)]
         return max(self.seconds_left / slots, *whole, 0.0)
 
@@ -158,9 +162,10 @@ def make_plan(
     weights = WEIGHTS_BYTES_PER_PARAMETER * parameters * sum(line.left for line in lines if line.keeps_weights)
     checkpoint = CHECKPOINT_BYTES_PER_PARAMETER * parameters
     ways = {task: sweep.way_to(task) for task in sweep.tasks}
+    waits = {key: cell.matched_from for key, cell in table.items() if cell.matched_from}
     beyond = sum(_beyond(table, key, outcomes) for key in table)
     return Plan(lines, speed, disk, weights, checkpoint, _savings(sweep, speed), _partial(table), sweep.starts,
-                beyond, ways, machines)  # fmt: skip
+                beyond, ways, waits, machines)  # fmt: skip
 
 
 def _lines(table: Cells, key: tuple[str, str], outcomes: Outcomes, speed: Speed) -> list[Line]:

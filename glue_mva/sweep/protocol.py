@@ -227,6 +227,15 @@ class Cell:
         task = self.sweep.sources.get(self.task)
         return None if task is None else (task, self.entry.name)
 
+    @cached_property
+    def matched_from(self) -> list[tuple[str, str]]:
+        """The cells whose final runs a matched row waits for: the one that it matches, and the plain one of its own
+        optimizer; none for other rows."""
+        if self.entry.match_step_size is None:
+            return []
+        base = base_rows(self.entry, self.sweep.optimizers)[0].name
+        return [(self.task, row) for row in dict.fromkeys((self.entry.match_step_size, base))]
+
     @property
     def _search_seeds(self) -> range:
         if self.sweep.protocol == "grid":
@@ -341,9 +350,9 @@ def chosen(table: Cells, key: tuple[str, str], outcomes: Outcomes) -> Hparams | 
     if cell.entry.match_step_size is None:
         begin = start(table, key, outcomes)
         return cell.best(outcomes, begin) if begin is not None else None
-    base = (cell.task, base_rows(cell.entry, cell.sweep.optimizers)[0].name)
+    target, base = cell.matched_from[0], cell.matched_from[-1]
     hparams = chosen(table, base, outcomes)
-    step, base_step = (_step_size(table, k, outcomes) for k in ((cell.task, cell.entry.match_step_size), base))
+    step, base_step = (_step_size(table, k, outcomes) for k in (target, base))
     if hparams is None or not step or not base_step:
         return None
     return replace(hparams, lr=float(f"{hparams.lr * step / base_step:.1e}"))

@@ -86,10 +86,16 @@ def only_sweep(output: Path, *, wait: bool = False) -> Iterator[None]:
             f"another sweep is at work in {str(output)!r}{who}: --wait waits for it, or take another --output"
         ) from None
     try:
+        _forget_state(output)  # of one that was killed
         yield
     finally:
-        (output / STATE_FILE).unlink(missing_ok=True)
+        _forget_state(output)
         lock.release()
+
+
+def _forget_state(output: Path) -> None:
+    with contextlib.suppress(OSError):  # a folder that is read-only meanwhile is told of where it matters
+        (output / STATE_FILE).unlink(missing_ok=True)
 
 
 def is_active(output: Path) -> bool:

@@ -29,6 +29,8 @@ class CellProgress:
     """The point that `best` belongs to."""
     is_final: bool
     """Whether `best` is over final runs."""
+    waits_for_choice: bool
+    """Whether the point of the final runs is not chosen yet."""
     updates_per_second: float | None
     """Median over finished runs, evaluation and loading included."""
     seconds_left: float | None
@@ -48,7 +50,8 @@ def _row(progress: Progress, key: tuple[str, str], running: int) -> CellProgress
     runs = {run.run_id: run for run in [*searching, *final]}
     finished = [outcomes[run_id] for run_id in runs if run_id in outcomes]
     total = len(runs) if final else max(len(searching), len(cell.search_runs()))
-    total += 0 if final or cell.sweep.protocol == "grid" else cell.sweep.final_seeds
+    has_none_of_its_own = cell.sweep.protocol == "grid" and cell.entry.match_step_size is None
+    total += 0 if final or has_none_of_its_own else cell.sweep.final_seeds
     scores = [outcomes[r.run_id].value for r in final if r.run_id in outcomes]
     best, hparams = _best_so_far(progress, key)
     if scores:
@@ -60,10 +63,19 @@ def _row(progress: Progress, key: tuple[str, str], running: int) -> CellProgress
         updates = unit_of(cell.any_config).updates
         left = (total - len(finished)) * updates * statistics.median(per_update) / progress.slots
     return CellProgress(
-        *key, len(finished), total, running, sum(run_id in progress.failed for run_id in runs),
-        sum(o.status == "diverged" for o in finished), best if best is not None and math.isfinite(best) else None,
-        hparams, bool(scores), 1 / statistics.median(per_update) if per_update else None, left,
-    )  # fmt: skip
+        *key,
+        done=len(finished),
+        total=total,
+        running=running,
+        failed=sum(run_id in progress.failed for run_id in runs),
+        diverged=sum(outcome.status == "diverged" for outcome in finished),
+        best=best if best is not None and math.isfinite(best) else None,
+        hparams=hparams,
+        is_final=bool(scores),
+        waits_for_choice=chosen(progress.table, key, outcomes) is None,
+        updates_per_second=1 / statistics.median(per_update) if per_update else None,
+        seconds_left=left,
+    )
 
 
 def _best_so_far(progress: Progress, key: tuple[str, str]) -> tuple[float | None, Hparams | None]:
@@ -75,6 +87,7 @@ def _best_so_far(progress: Progress, key: tuple[str, str]) -> tuple[float | None
 
 def _per_update_of_task(progress: Progress, task: str) -> list[float]:
     table, outcomes = progress.table, progress.outcomes
-    ids = {run.run_id for key in table if key[0] == task for run in search_runs(table, key, outcomes)}
+    of_task = [key for key in table if key[0] == task]
+    ids = {run.run_id for make in (search_runs, final_runs) for key in of_task for run in make(table, key, outcomes)}
     finished = [outcome for run_id, outcome in outcomes.items() if run_id in ids]
     return [o.seconds / o.updates for o in finished if o.seconds and o.updates]

@@ -1,5 +1,6 @@
 """What a run ran on: device, versions, memory. For the record."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 from glue_mva.machine import cpu_name, process_place
 from glue_mva.models.start import Start
 from glue_mva.optim.base import Base
+from glue_mva.optim.registry import RIVALS
 from glue_mva.optim.routed import RoutedOptimizer
 from glue_mva.record import ModelInfo
 
@@ -25,7 +27,10 @@ PACKAGES = ("glue-mva", "torch", "transformers", "accelerate", "datasets", "eval
 @lru_cache(maxsize=1)
 def describe() -> dict[str, str | None]:
     """Package versions, Python, platform, and the commit where the program runs from a git checkout."""
-    versions = {name.replace("-", "_"): importlib.metadata.version(name) for name in PACKAGES}
+    versions: dict[str, str | None] = {name.replace("-", "_"): importlib.metadata.version(name) for name in PACKAGES}
+    for name in RIVALS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     return {
         **versions,
         "python": platform.python_version(),

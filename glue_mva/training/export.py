@@ -1,12 +1,14 @@
 """The weights of a finished run as a model folder: those that it kept, or those of the same run made again."""
 
+import contextlib
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import TrainerCallback
 
 from glue_mva.config.identity import identity, weights_folder
@@ -68,8 +70,21 @@ def make_again(
             f"run {record.run_id} cannot be made again: model {config.model!r}{begin} or data "
             f"{config.data!r} is not what it was; say where they lie now with --model and --data"
         )
-    again = run(config, callbacks)
+    with _threads_of(record):
+        again = run(config, callbacks)
     return Again(again, output / again.run_id, _largest_difference(folder, output / again.run_id))
+
+
+@contextlib.contextmanager
+def _threads_of(record: RunRecord) -> Iterator[None]:
+    """As many threads as the run had on a CPU, since another number adds up in another order."""
+    before, execution = torch.get_num_threads(), record.execution
+    if execution is not None and execution.device_type == "cpu":
+        torch.set_num_threads(execution.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _largest_difference(one: Path, other: Path) -> float:

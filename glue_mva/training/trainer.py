@@ -77,6 +77,9 @@ class GlueTrainer(Trainer):
         for given in (*args, *kwargs.values()):
             if isinstance(given, TrainingArguments):
                 given._n_gpu = min(given.n_gpu, 1)  # never DataParallel: it would multiply the batch, and the loss
+                if given.label_smoothing_factor and kwargs.get("compute_loss_func") is None:
+                    raise UsageError(f"label_smoothing_factor {given.label_smoothing_factor}: GlueTrainer's own loss "
+                                     "has none; give a compute_loss_func")  # fmt: skip
         super().__init__(*args, **{**kwargs, "compute_loss_func": kwargs.get("compute_loss_func") or mean_loss})
         self.model_accepts_loss_kwargs = False  # the loss is ours, whatever the model's forward would accept
 
@@ -98,6 +101,7 @@ class GlueTrainer(Trainer):
                 decayed=set(self.get_decay_parameter_names(network)),
             )  # fmt: skip
             self.decayed_by = self._maker.settle_decay(self.optimizer)
+            self._probe = None
         optimizer = super().create_optimizer(model)
         if self.log_dynamics and self._probe is None:
             self._probe = StepProbe(optimizer, self._next_step_is_logged)
@@ -109,6 +113,7 @@ class GlueTrainer(Trainer):
         plan = self.lr_schedule
         stepped = optimizer or self.create_optimizer()
         self.lr_scheduler = get_scheduler(self.args.lr_scheduler_type, stepped, plan.warmup_steps, plan.total_steps)
+        self._created_lr_scheduler = True  # so that a second training begins with a new one
         return self.lr_scheduler
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:

@@ -173,6 +173,32 @@ def test_nothing_is_asked_of_a_hub_that_does_not_answer(monkeypatch):
     assert data.hub.datasets.config.HF_HUB_OFFLINE is False
 
 
+def test_lines_of_qqp_that_break_off_are_left_out_as_on_the_hub(tmp_path, caplog):
+    header, row = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate", "1\t2\t3\tWhy?\tWhat?\t1"
+    path = tmp_path / "train.tsv"
+    path.write_text("\n".join([header, row, "2\t3\t4", 'and so on"\tHow?\t0', row]) + "\n")
+    assert read_split(get_task("qqp"), path)["label"] == [1, 1]
+    assert "train.tsv: 2 lines that break off are left out, as on the Hub (the first is line 3)" in caplog.text
+    path.write_text("\n".join([header, f"{row}\tmore"]) + "\n")
+    with pytest.raises(UsageError, match="line 2: 7 columns where 6 belong"):
+        read_split(get_task("qqp"), path)
+
+
+def test_tokens_are_cut_anew_on_the_other_side(glue, tiny_models):
+    split, task = load_task(config("rte", glue)).train, get_task("rte")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_models["bert"])
+    right = encode(split, task, tokenizer, 8).columns["input_ids"]
+    tokenizer.truncation_side = "left"
+    assert not np.array_equal(right, encode(split, task, tokenizer, 8).columns["input_ids"])
+
+
+def test_targets_that_hardly_differ_are_read_as_they_are(tiny_models):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_models["bert"])
+    for target in (4.000001, 4.000002):
+        rows = Dataset.from_dict({"sentence1": ["a"], "sentence2": ["b"], "label": [target], "idx": [0]})
+        assert encode(rows, get_task("stsb"), tokenizer, 8)[0]["labels"] == np.float32(target)
+
+
 def test_subsets_are_the_same_rows_for_every_seed(glue):
     rows = [load_task(config("rte", glue, max_train_samples=50, seed=s)).train["idx"] for s in (1, 2)]
     assert list(rows[0]) == list(rows[1]) == sorted(set(rows[0]))

@@ -35,6 +35,14 @@ CASES = {  # what is typed, and what the error says of it
     "epochs without end": ((*RUN, "--num-train-epochs", "1e308"), "num_train_epochs: input should be less"),
     "a batch of 2^63": ((*RUN, "--train-batch-size", str(2**63)), "train_batch_size: input should be less"),
     "an evaluation batch of 2^63": ((*RUN, "--eval-batch-size", str(2**63)), "eval_batch_size: input should be less"),
+    "updates without epochs": (
+        (*RUN, "--num-train-epochs", "0", "--max-steps", "5"),
+        "max_steps 5: with num_train",
+    ),
+    "a start in nobody's home": ((*RUN, "--init-from", "~nosuch/x"), "'~nosuch/x' is no path"),
+    "a start of a long name": ((*RUN, "--init-from", LONG), "mmm...' is no path: File name too long"),
+    "a task in nobody's home": (("run", "--task", "~nosuch/x.toml", "--optim", "adam"), "'~nosuch/x.toml' is no path"),
+    "a sweep with a key self": (("plan", "self.toml"), "unknown key 'self'"),
     "texts of three tokens": ((*RUN, "--max-length", "3"), "max_length: input should be greater than or equal to 4"),
     "a folder for a file": ((*RUN, "--config", "/"), "/: Is a directory"),
     "a sweep whose run is a number": (("plan", "five.toml"), "five.toml: run: input should be"),
@@ -73,6 +81,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("good.toml").write_text(sweep)
     Path("five.toml").write_text(sweep + "run = 5\n")
     Path("deep.toml").write_text(f"tasks = {DEEP}")
+    Path("self.toml").write_text(f"self = 1\n{sweep}")
     Path("bytes.toml").write_bytes(b"\xff\xfe")
     Path("file").write_text("")
     return tmp_path

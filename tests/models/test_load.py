@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, MPNetConfig, MPNetModel
 from transformers.utils.import_utils import BACKENDS_MAPPING
 
 from glue_mva import RunConfig, UsageError
@@ -34,6 +34,16 @@ def test_dropout_reaches_every_module(family, tiny_models):
             found[place if name.startswith(model.base_model_prefix + ".") else "head"].add(module.p)
     assert found == {"head": {0.0}, "attention": {0.2}, "hidden": {0.3}}
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_dropout_reaches_a_head_that_the_config_has_no_name_for(tiny_models, tmp_path):
+    """MPNet builds it with the encoder's."""
+    tiny = MPNetConfig(vocab_size=40, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    MPNetModel(tiny).save_pretrained(tmp_path)
+    load_tokenizer(locate(tiny_models["bert"])).save_pretrained(tmp_path)
+    config = resolve(RunConfig(task="rte", optim="adam", model=str(tmp_path)))
+    model = load_model(locate(config.model), config)
+    assert (model.classifier.dropout.p, model.mpnet.embeddings.dropout.p) == (0.0, 0.1)
 
 
 def edited(source: str, folder: Path, **config: Any) -> str:

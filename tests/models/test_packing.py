@@ -182,6 +182,19 @@ def test_an_unverified_family_is_refused(tiny_models):
         use_packing(model)
 
 
+def test_a_copy_of_a_packed_model_has_weights_of_its_own(tiny_models):
+    """As an average of weights keeps one."""
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_models["bert"]).eval()
+    use_packing(model, torch.float32)
+    batch = PackedCollator(model)(rows_of(np.random.default_rng(0), LENGTHS, types=True))
+    copied, before = copy.deepcopy(model), model(**batch).logits
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    assert torch.equal(copied(**batch).logits, before) and not torch.equal(model(**batch).logits, before)
+
+
 def test_sizes_are_few_and_close():
     sizes = {round_up(n) for n in range(1, 5000)}
     assert len(sizes) < 140 and all(n <= round_up(n) < n + max(16, n / 8) for n in range(1, 5000))

@@ -98,6 +98,22 @@ def test_another_machine_or_source_is_checked_anew(monkeypatch):
     assert compared == [1, 1]
 
 
+def test_a_verdict_is_of_one_class_and_not_of_another_by_its_name(caplog):
+    """As where a cell of a notebook defines a class anew, with an update that is not the kernel's."""
+    for factor in (1.0, 0.5):
+
+        class Mine(MAdam):
+            @staticmethod
+            def update(x, by, c, factor=factor):
+                MAdam.update(x, by._replace(step_size=by.step_size * factor), c)
+
+        plain = step(Mine, foreach=False)
+        assert torch.equal(step(Mine, foreach=True), plain) and torch.equal(step(Mine, fused=True), plain)
+    assert any("another class of that name" in text for text in warnings_of(caplog))
+    kept = [json.loads(path.read_text()) for path in (checks.cache_folder() / "checks").glob("*.json")]
+    assert kept == []  # its code lies in no file under its name
+
+
 def test_one_that_raises_is_not_taken_and_is_tried_again(monkeypatch, tmp_path, caplog):
     def fail(*args):
         raise ZeroDivisionError("as asked\nwith details")

@@ -8,8 +8,10 @@ from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
+import torch
 import typer
 from huggingface_hub import HfApi
+from transformers import TrainerCallback
 from typer.testing import CliRunner
 
 from glue_mva import run
@@ -17,8 +19,8 @@ from glue_mva.cli import app
 from glue_mva.cli.export import _compare, _push
 from glue_mva.errors import UsageError
 from glue_mva.inference.classifier import Classifier
-from glue_mva.record import read_record
-from glue_mva.training.export import _largest_difference
+from glue_mva.record import lacking, read_record
+from glue_mva.training.export import _largest_difference, make_again
 from glue_mva.training.model_card import write_model_card
 from tests.report.factory import make_record
 from tests.training.material import config_of
@@ -118,6 +120,40 @@ def test_the_card_says_which_rows_chose_the_epoch(holdout, said, tmp_path):
     record = make_record("rte", "adam")
     held = record.model_copy(update={"data": record.data.model_copy(update={"holdout": holdout})})
     assert f"{said}, on which that epoch was chosen" in write_model_card(held, tmp_path).read_text()
+
+
+def test_a_run_is_made_again_on_as_many_threads(runs, tmp_path):
+    """Another number of them adds up in another order."""
+    best = best_of(runs)
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_train_begin(self, *args, **kwargs):
+            seen.append(torch.get_num_threads())
+
+    record = best.model_copy(update={"execution": best.execution.model_copy(update={"threads": 3})})
+    before = torch.get_num_threads()
+    make_again(record, runs / best.run_id, tmp_path, callbacks=[Look()])
+    assert seen == [3] and torch.get_num_threads() == before
+
+
+def test_what_lies_where_the_run_would_be_made_again_stays(runs, tmp_path):
+    (tmp_path / "model.run").mkdir()
+    (tmp_path / "model.run" / "mine.txt").write_text("mine")
+    refused = call(runs, "--out", tmp_path / "model")
+    assert isinstance(refused.exception, UsageError) and "holds something else" in str(refused.exception)
+    assert (tmp_path / "model.run" / "mine.txt").read_text() == "mine" and not (tmp_path / "model").exists()
+
+
+def test_weights_of_an_earlier_record_do_not_pass_for_kept_ones(glue, tiny_models, tmp_path):
+    config = config_of("rte", glue, tiny_models["bert"], tmp_path)
+    run(config.replace(save_model=True))
+    record = run(config.replace(force=True))
+    folder = tmp_path / record.run_id
+    assert record.weights is None and (folder / "model").is_dir()
+    assert lacking(record, folder, predict_test=False, save_model=True) == ["save_model"]
+    with pytest.raises(UsageError, match="was made without save_model"):
+        run(config.replace(save_model=True))
 
 
 def test_data_may_move_but_not_change(runs, tmp_path):

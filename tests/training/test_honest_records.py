@@ -90,6 +90,15 @@ def test_the_verdicts_on_fast_paths_are_in_the_record(glue, tiny_models, tmp_pat
     assert all(asked_again[name].difference is None for name in refused)  # infinity is no JSON
 
 
+def test_the_size_of_evaluation_batches_changes_nothing(glue, tiny_models, tmp_path):
+    """Nor the masks of dropout in the epoch after an evaluation."""
+    values = {"num_train_epochs": 3.0, "hidden_dropout": 0.1, "logging_steps": 1}
+    one, other = (run(config_of("rte", glue, tiny_models["bert"], tmp_path / str(size), eval_batch_size=size, **values))
+                  for size in (8, 64))  # fmt: skip
+    assert one.run_id == other.run_id and one.execution.padding == "none"
+    assert one.curves == other.curves and one.score == other.score
+
+
 def test_mixed_precision_from_the_environment_changes_nothing(glue, tiny_models, tmp_path, monkeypatch):
     def make(name: str) -> dict:
         config = config_of("rte", glue, tiny_models["bert"], tmp_path / name, precision="fp32", logging_steps=1)

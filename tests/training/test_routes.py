@@ -7,20 +7,21 @@ import re
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, get_scheduler
 from typer.testing import CliRunner
 
 from glue_mva import RunConfig, UsageError, run
 from glue_mva.cli import app
 from glue_mva.config.identity import identity
 from glue_mva.config.resolve import resolve
+from glue_mva.optim.diagnostics import state_bytes
 from glue_mva.optim.dynamics import StepProbe
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.optim.routed import RoutedOptimizer
 from glue_mva.record import read_record
 from glue_mva.training.groups import OptimizerMaker
 from tests.optim.test_rivals import Own
-from tests.training.material import config_of
+from tests.training.material import CutOffBefore, CutOffError, config_of
 
 
 class Net(nn.Module):
@@ -130,6 +131,29 @@ def test_routes_that_cannot_be_are_refused_before_anything_is_written(routes, wo
     with pytest.raises(UsageError, match=words) as error:
         run(config_of("rte", glue, tiny_models["bert"], tmp_path / "runs", routes=routes))
     assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_all_state_of_routed_optimizers_counts_and_looking_at_it_changes_nothing() -> None:
+    """AdamW's two moments of 18 entries and a step count for each of 5 tensors, and SGD's momentum of 2."""
+    model = Net()
+    maker = OptimizerMaker(get_optimizer("adam"), {}, [{"match": "head"} | COUPLED])
+    optimizer = maker.build(model, **GROUPS, decayed=())
+    stepped(model, optimizer)
+    parts = [dict(part.state) for part in optimizer.optimizers]
+    assert state_bytes(optimizer) == 4 * (2 * 18 + 5 + 2)
+    assert [dict(part.state) for part in optimizer.optimizers] == parts
+    assert len(optimizer.state_dict()["optimizers"]) == 2  # torch refuses a state of a stranger's parameter
+    assert get_scheduler("polynomial", optimizer, 1, 10).get_last_lr()[0] < 0.1
+
+
+def test_a_routed_run_is_cut_off_and_resumed(glue, tiny_models, tmp_path):
+    values = {"optim": "muon", "checkpoint_minutes": 0.0, "logging_steps": 1, "num_train_epochs": 2.0}
+    whole = run(config_of("rte", glue, tiny_models["bert"], tmp_path / "whole", **values))
+    config = config_of("rte", glue, tiny_models["bert"], tmp_path / "cut", resume=True, **values)
+    with pytest.raises(CutOffError):
+        run(config, [CutOffBefore(3)])
+    resumed = run(config)
+    assert resumed.execution.resumed_from_step == 3 and resumed.curves == whole.curves
 
 
 def test_a_run_with_routes_is_recorded(glue, tiny_models, tmp_path):

@@ -22,16 +22,15 @@ def parts(glue, tiny_models, tmp_path):
     data, tokenizer = load_task(config), load_tokenizer(locate(config.model))
     split = encode(data.train, data.task, tokenizer, 32)
 
-    def make(
-        batch=8, accumulate=1, cls=GlueTrainer, optim="lamadam", steps=6, dropout=0.0, report=(), cards=0, **kwargs
-    ):
+    def make(batch=8, accumulate=1, cls=GlueTrainer, optim="lamadam", steps=6, dropout=0.0, report=(), cards=0,
+             smoothing=0.0, **kwargs):  # fmt: skip
         torch.manual_seed(0)
         quiet = config.replace(hidden_dropout=dropout, attention_dropout=dropout, classifier_dropout=dropout)
         arguments = TrainingArguments(
             str(tmp_path / "out"), max_steps=steps, per_device_train_batch_size=batch, logging_steps=1,
             gradient_accumulation_steps=accumulate, learning_rate=1e-3, weight_decay=0.1, report_to=list(report),
             use_cpu=True, remove_unused_columns=False, disable_tqdm=True, max_grad_norm=0.0, save_strategy="no",
-            logging_nan_inf_filter=False, label_names=["labels"],
+            logging_nan_inf_filter=False, label_names=["labels"], label_smoothing_factor=smoothing,
         )  # fmt: skip
         arguments._n_gpu = cards
         if cls is GlueTrainer:
@@ -46,6 +45,20 @@ def test_several_cards_do_not_multiply_the_batch(parts):
     """The Trainer itself would take all of them, by DataParallel, and its loss would be so many times too large."""
     assert parts(cls=Trainer, cards=4).args.train_batch_size == 32
     assert parts(cards=4).args.train_batch_size == 8
+
+
+def test_a_second_training_begins_with_a_schedule_and_curves_of_its_own(parts):
+    trainer = parts(steps=6, lr_schedule=Schedule(6, 2, 6, 6))
+    logged = []
+    for _ in range(2):
+        trainer.train()
+        logged.append([(e["learning_rate"], "step_size" in e) for e in trainer.state.log_history if "loss" in e])
+    assert logged[0] == logged[1] and logged[0][2] == (pytest.approx(1e-3), True)
+
+
+def test_a_loss_that_is_not_ours_is_refused(parts):
+    with pytest.raises(UsageError, match=r"label_smoothing_factor 0\.1: GlueTrainer's own loss has none"):
+        parts(smoothing=0.1)
 
 
 def weights(trainer):

@@ -27,7 +27,7 @@ __all__ = ["EXIT_FAILED", "EXIT_REFUSED", "app", "main"]
 
 app = typer.Typer(
     name="glue-mva",
-    help="Fine-tune encoders on GLUE with MAdam and LaMAdam, and compare optimizers honestly.",
+    help="Fine-tune encoders on GLUE with MAdam and LaMAdam, and compare optimizers over tasks and seeds.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

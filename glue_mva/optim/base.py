@@ -17,6 +17,8 @@ from glue_mva.optim.state import STATE_NAMES, Constants, Scalars, Slot, Tensors,
 
 _OLD_DEFAULTS = {"amsgrad": False, "maximize": False, "foreach": None, "fused": None, "capturable": False}
 """Flags that an old `state_dict` may lack."""
+_ORDER = "normalise_first"
+"""Key of a `state_dict`'s groups that tells MAdam's from LaMAdam's, which are else of the same names and shapes."""
 
 
 def check_decay(name: str, value: Any, *, closed: bool = False) -> None:
@@ -249,8 +251,9 @@ class Base(Optimizer):
 
         def take_out(_: Optimizer, loading: dict[str, Any]) -> dict[str, Any]:
             self._refuse_foreign(loading)
+            groups = [{k: v for k, v in group.items() if k != _ORDER} for group in loading["param_groups"]]
             saved.update(loading)
-            return {**loading, "state": {}}
+            return {**loading, "state": {}, "param_groups": groups}
 
         def put_back(_: Optimizer) -> None:
             ids = chain.from_iterable(group["params"] for group in saved["param_groups"])
@@ -275,11 +278,16 @@ class Base(Optimizer):
         group_keys = self.param_groups[0]  # `defaults` has a further one once torch has loaded something
         needed = [name for name in self.defaults if name in group_keys and name not in _OLD_DEFAULTS]
         missing = [name for name in needed if any(name not in group for group in state_dict["param_groups"])]
-        if missing:
+        reason = f"it has no {', '.join(missing)}" if missing else ""
+        if any(group.get(_ORDER, self.normalise_first) != self.normalise_first for group in state_dict["param_groups"]):
+            reason = "its momentum is of gradients " + (
+                "as they are" if self.normalise_first else "that are divided already"
+            )
+        if reason:
             name = type(self).__name__
             raise UsageError(
-                f"this state_dict is not {name}'s: it has no {', '.join(missing)}; load it into the class that saved "
-                f"it, or start {name} without it, from the model's weights"
+                f"this state_dict is not {name}'s: {reason}; load it into the class that saved it, or start {name} "
+                "without it, from the model's weights"
             )
 
     def _loaded(self, group: dict[str, Any], p: Tensor, name: str, value: Any) -> Any:
@@ -331,6 +339,7 @@ class MaxVAOptimizer(Base):
                 var = state["var"]
                 ones = torch.ones_like(var) if hasattr(var, "to_local") else var.new_ones(()).expand(var.shape)
                 packed["state"][key] = {**state, "weight_sum": ones}
+        packed["param_groups"] = [{**group, _ORDER: self.normalise_first} for group in packed["param_groups"]]
         return packed
 
     def _drop_constant(

@@ -44,6 +44,21 @@ def test_loading_hooks_see_and_may_change_the_state(cls):
     assert torch.equal(target.state[q]["exp_avg"], torch.full((3,), 5.0))
 
 
+def test_a_state_of_the_other_order_is_refused(cls):
+    """MAdam's and LaMAdam's have the same keys and shapes, and mean other things."""
+    (p,), (q,) = parameters((3,)), parameters((3,))
+    source = cls([p])
+    steps(source, [p])
+    for other in CLASSES:
+        target = other([q])
+        if other is cls:
+            target.load_state_dict(source.state_dict())
+            assert target.param_groups[0].keys() == source.param_groups[0].keys()
+            continue
+        with pytest.raises(UsageError, match=f"this state_dict is not {other.__name__}'s"):
+            target.load_state_dict(source.state_dict())
+
+
 def test_loading_on_another_device(cls):
     (p,) = parameters((3,))
     source = cls([p])

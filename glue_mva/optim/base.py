@@ -280,9 +280,7 @@ class Base(Optimizer):
         missing = [name for name in needed if any(name not in group for group in state_dict["param_groups"])]
         reason = f"it has no {', '.join(missing)}" if missing else ""
         if any(group.get(_ORDER, self.normalise_first) != self.normalise_first for group in state_dict["param_groups"]):
-            reason = "its momentum is of gradients " + (
-                "as they are" if self.normalise_first else "that are divided already"
-            )
+            reason = f"it has momentum of {'plain' if self.normalise_first else 'divided'} gradients"
         if reason:
             name = type(self).__name__
             raise UsageError(

@@ -236,15 +236,16 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
 # --- with a sweep file ----------------------------------------------------------------------------------------------
 
 
-def _key(task: str, optim: str, args: dict[str, Any], lr: float, decay: float, seed: int, holdout: float) -> tuple:
+def _key(task: str, optim: str, args: dict[str, Any], lr: float, decay: float, seed: int, *holdout: float) -> tuple:
     arguments = json.dumps(args, sort_keys=True, default=list)
-    return task, optim, arguments, float(f"{lr:.6g}"), float(f"{decay:.6g}"), seed, holdout
+    return task, optim, arguments, float(f"{lr:.6g}"), float(f"{decay:.6g}"), seed, *holdout
 
 
 def _run_key(run: SweepRun) -> tuple:
     config, constants = run.config, get_optimizer(run.config.optim).constants
     args = {**constants, **arguments_of(config.optim_args, config.routes)}
-    return _key(run.task, config.optim, args, config.lr, config.weight_decay, config.seed, config.holdout_fraction)
+    holdout = config.holdout_fraction, config.holdout_seed
+    return _key(run.task, config.optim, args, config.lr, config.weight_decay, config.seed, *holdout)
 
 
 def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: bool) -> Study:
@@ -253,7 +254,8 @@ def _from_sweep(runs: Runs, sweep: SweepConfig, seeds: int | None, *, as_found: 
     found: dict[tuple, dict[str, str]] = {}  # settings -> start -> the record's run_id
     numbers = ("lr", "weight_decay", "seed", "holdout_fraction")
     for run in t.sort_values("created").to_dict("records"):
-        key = _key(run["task"], run["optim"], json.loads(run["optim_args"]), *(run[name] for name in numbers))
+        split = runs.configs[run["run_id"]]["holdout_seed"]
+        key = _key(run["task"], run["optim"], json.loads(run["optim_args"]), *(run[name] for name in numbers), split)
         unknown = "failed" if run["status"] == "failed" else ""  # failed before its model was loaded
         begin = run["start"] if isinstance(run["start"], str) and run["start"] else unknown
         found.setdefault(key, {})[begin] = run["run_id"]

@@ -17,6 +17,7 @@ from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.errors import UsageError, first_line, nearest
 from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import FINISHED, PREDICTIONS_FILE, RECORD_FILE, Metrics, RecordError, RunRecord, read_record
+from glue_mva.sweep.config import SET_BY_SWEEP
 from glue_mva.sweep.kept import SOURCES
 from glue_mva.sweep.protocol import mean_step_size
 from glue_mva.tasks import TASKS, get_task
@@ -24,7 +25,7 @@ from glue_mva.text import clean
 
 Curves = dict[str, NDArray[np.float64]]
 
-SEARCHED = {"task", "optim", "optim_args", "routes", "lr", "weight_decay", "seed", "holdout_fraction", "holdout_seed"}
+SEARCHED = SET_BY_SWEEP.keys() - {"output", "own_task"}
 """Config keys in which the runs of one report may differ."""
 HARMLESS = {"padding", "precision"}
 """Config keys whose mixture is not refused: the same computation up to rounding. `mixtures` says what `auto` became."""

@@ -79,6 +79,18 @@ def test_noise_is_that_of_points_where_every_run_learned(tmp_path: Path) -> None
     assert seed_deviation(load_runs([tmp_path]).table.assign(further="")) == pytest.approx(math.sqrt(2))
 
 
+def test_a_search_on_other_held_out_rows_is_another_search(tmp_path: Path) -> None:
+    """Two sweeps in one folder that differ in the seed of the split: each has its own choice."""
+    for split, better in ((0, 1e-5), (1, 2e-5)):
+        for lr in (1e-5, 2e-5):
+            write_run(tmp_path, make_record("rte", "adam", score=80.0 if lr == better else 70.0, lr=lr, seed=1001,
+                                            weight_decay=0.1, holdout_fraction=0.1, holdout_seed=split))  # fmt: skip
+    values = {"lr": [1e-5, 2e-5], "protocol": "heldout", "final_seeds": 1, "holdout_fraction": 0.1}
+    for split, better in ((0, 1e-5), (1, 2e-5)):
+        made = study(load_runs([tmp_path]), SWEEP.replace(**values, holdout_seed=split))
+        assert made.chosen["rte", "adam"].lr == better
+
+
 def test_a_search_on_held_out_rows_is_not_compared_with_the_dev_set(tmp_path: Path) -> None:
     for lr, score in ((1e-5, 70.0), (2e-5, 75.0)):
         write_run(tmp_path, make_record("rte", "adam", score=score, lr=lr, weight_decay=0.1, seed=1001,

@@ -59,6 +59,11 @@ class Task:
     def test_splits(self) -> tuple[str, ...]:
         return tuple(s for s in self.rows if s.startswith("test"))
 
+    @property
+    def looked_at(self) -> tuple[str, ...]:
+        """The splits of which an evaluation is made: the test sets of a task without any other."""
+        return self.eval_splits or self.test_splits
+
     def known_rows(self, data: str, split: str) -> int | None:
         """Rows of a split where they are known without a look at the data: the official number on the Hub, that of the
         excerpt in the demo; `None` in a folder, and for a user's own task."""

@@ -70,10 +70,10 @@ def export(
             again = make_again(record, best.folder, scratch, data=data, model=model,
                                callbacks=[RunProgress(console, TASKS[name])])  # fmt: skip
         _compare(record, again.record, again.largest_difference, scratch, allow_other_score)
-        copy_model(again.folder / "model", out)
+        source = again.folder / "model"
+    copy_model(source, out)
+    if source.is_relative_to(scratch):
         shutil.rmtree(scratch, ignore_errors=True)
-    else:
-        copy_model(source, out)
     print(f"{out}: weights, tokenizer, labels and model card")
     if hub is not None and push is not None:
         _push(hub, push, out)

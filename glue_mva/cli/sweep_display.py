@@ -115,7 +115,7 @@ def summary(progress: "Progress") -> str:
         parts.append(f"{diverged} diverged")
     if progress.failed:
         parts.append(f"{len(progress.failed)} failed")
-    waiting = [row for row in rows if row.failed and not row.is_final and row.waits_for_choice]
+    waiting = [row for row in rows if row.failed and row.waits_for_choice]
     if waiting:
         names = ", ".join(f"{row.task} {row.name}" for row in waiting)
         parts.append(f"the choice of hyperparameters waits for failed runs in {names}")

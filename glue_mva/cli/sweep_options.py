@@ -7,7 +7,7 @@ from glue_mva.cli.options import with_fields
 from glue_mva.config.base import merged
 from glue_mva.config.run import RunConfig, parse_assignments
 from glue_mva.errors import UsageError, nearest
-from glue_mva.optim.registry import ALIASES
+from glue_mva.optim.registry import usual_name
 from glue_mva.sweep.config import ALWAYS, SET_BY_SWEEP, SweepConfig, load_sweep
 from glue_mva.tasks import is_folder
 
@@ -63,8 +63,8 @@ def changed(sweep: str | SweepConfig, given: Mapping[str, Any]) -> SweepConfig:
         return found
     rows = given["optimizers"] if isinstance(given["optimizers"], list) else [given["optimizers"]]
     entries = {entry.name: entry for entry in found.optimizers}
-    named = (ALIASES.get(row.lower(), row.lower()) if isinstance(row, str) else "" for row in rows)
-    return found.replace(optimizers=[
-        (entries.get(row) or entries.get(name) or row) if isinstance(row, str) else row
-        for row, name in zip(rows, named, strict=True)
-    ])  # fmt: skip
+
+    def entry(row: Any) -> Any:
+        return entries.get(row) or entries.get(usual_name(row)) or row if isinstance(row, str) else row
+
+    return found.replace(optimizers=[entry(row) for row in rows])

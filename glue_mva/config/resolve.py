@@ -83,7 +83,7 @@ def resolve(config: RunConfig) -> ResolvedConfig:
     ]
     values["max_steps"] = config.max_steps or 0
     values["max_train_samples"] = _limit(config, config.max_train_samples, ("train",))
-    values["max_eval_samples"] = _limit(config, config.max_eval_samples, _evaluated(config))
+    values["max_eval_samples"] = _limit(config, config.max_eval_samples, config.task_spec.looked_at)
     values["holdout_seed"] = config.holdout_seed if config.holdout_fraction else 0
     return ResolvedConfig(**values, sources=sources)
 
@@ -92,11 +92,6 @@ def _arguments(optim: OptimizerSpec, given: dict[str, Any]) -> dict[str, Any]:
     """All keyword arguments of an optimizer: those given, over its constants."""
     constants = {k: list(v) if isinstance(v, tuple) else v for k, v in optim.constants.items()}
     return {**constants, **given}
-
-
-def _evaluated(config: RunConfig) -> tuple[str, ...]:
-    """The splits of which an evaluation is made: the test sets of a task without any other."""
-    return config.task_spec.eval_splits or config.task_spec.test_splits
 
 
 def _limit(config: RunConfig, wanted: int | None, splits: tuple[str, ...]) -> int:

@@ -50,8 +50,7 @@ def load_task(config: ResolvedConfig) -> TaskData:
         UsageError: the source lacks the task, is malformed or out of reach; names what was looked for.
     """
     task = config.task_spec
-    eval_splits = task.eval_splits or task.test_splits
-    wanted = (("train",) if "train" in task.rows else ()) + eval_splits
+    wanted = (("train",) if "train" in task.rows else ()) + task.looked_at
     splits = load_splits(config, task, wanted)
     rows = {name: len(split) for name, split in splits.items()}
     official = rows if task.is_own else {name: task.rows[name] for name in wanted}
@@ -61,7 +60,7 @@ def load_task(config: ResolvedConfig) -> TaskData:
     train = splits.get("train")
     if train is not None:
         train = draw_rows(train, config.max_train_samples)
-    evaluation = {name: draw_rows(splits[name], config.max_eval_samples) for name in eval_splits}
+    evaluation = {name: draw_rows(splits[name], config.max_eval_samples) for name in task.looked_at}
     if config.holdout_fraction > 0 and train is not None:
         train, held = split_holdout(task, train, config.holdout_fraction, config.holdout_seed)
         evaluation = {"holdout": held}

@@ -152,6 +152,12 @@ def import_class(path: str) -> "type[Optimizer]":
     return found
 
 
+def usual_name(name: str) -> str:
+    """A name of the registry in any spelling, as the registry has it; of any other name, something that it has not."""
+    key = name.lower().replace("-", "").replace("_", "")
+    return ALIASES.get(key, key)
+
+
 def get_optimizer(name: "str | type[Optimizer]") -> OptimizerSpec:
     """The registry's entry for a name, or one made for `pkg.module:Class` or a class, whose hyperparameters are not
     checked.
@@ -167,8 +173,7 @@ def get_optimizer(name: "str | type[Optimizer]") -> OptimizerSpec:
         if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
             raise UsageError(f"optimizer {name!r}: write it as pkg.module:Class, the names of a module and a class")
         return OptimizerSpec(name, attribute, name, (), decay="measured")
-    key = name.lower().replace("-", "").replace("_", "")
-    key = ALIASES.get(key, key)
+    key = usual_name(name)
     if key not in OPTIMIZERS:
         module, _, attribute = name.rpartition(".")
         is_path = module and all(part.isidentifier() for part in name.split("."))

@@ -198,7 +198,7 @@ def _from_runs(runs: Runs, seeds: int | None) -> Study:
     finished = finished.drop_duplicates([*keys, "seed"], keep="last").assign(value=values_of)
     points = finished.groupby(keys).agg(median=("value", "median"), count=("value", "size"), scored=("score", "count"))
     points = points.reset_index()
-    wanted = seeds or min(paper.FINAL_SEEDS, max(1, int(points["scored"].max()) if len(points) else 1))
+    wanted = seeds or min(paper.FINAL_SEEDS, max([1, *map(int, points["scored"])]))
     chosen: dict[tuple[str, str], Hparams] = {}
     chosen_among: dict[tuple[str, str], int] = {}
     for (task, row), part in points.groupby(["task", "row"]):

@@ -1,9 +1,10 @@
 """Records on disk -> one table row per run, with its curves. What cannot be used is named, never silently dropped."""
 
+import contextlib
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,10 +62,8 @@ def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
         UsageError: no such folder, no record that can be read, an unknown key, or no run meets the conditions.
     """
     check_folders(folders)
-    try:
+    with _readable():
         files = _record_files(folders)
-    except OSError as error:
-        raise UsageError(f"{clean(str(error.filename))}: {error.strerror}") from None
     wanted = _conditions(where)
     broken: list[str] = []
     found: list[_Read] = []
@@ -108,12 +107,18 @@ def check_folders(folders: Sequence[Path]) -> None:
     Raises:
         UsageError: names the first.
     """
-    for folder in folders:
-        try:
+    with _readable():
+        for folder in folders:
             if not folder.is_dir():
                 raise UsageError(f"{folder}: no such folder of runs")
-        except OSError as error:
-            raise UsageError(f"{clean(str(error.filename))}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{clean(str(error.filename))}: {error.strerror}") from None
 
 
 def _record_files(folders: Sequence[Path]) -> list[tuple[Path, Path]]:

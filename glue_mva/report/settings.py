@@ -15,6 +15,7 @@ from glue_mva.optim.registry import get_optimizer
 from glue_mva.report.load import HARMLESS, SEARCHED, Runs
 from glue_mva.sweep.config import SweepConfig
 from glue_mva.sweep.kept import SOURCES
+from glue_mva.tasks import get_task
 from glue_mva.text import clean
 
 _SAID_ELSEWHERE = {"recipe", "own_task", "max_train_samples", "max_eval_samples"}
@@ -23,7 +24,7 @@ _SAID_ELSEWHERE = {"recipe", "own_task", "max_train_samples", "max_eval_samples"
 def departures(config: dict[str, Any]) -> list[str]:
     """`num_train_epochs 3` for each setting of a run that is not its recipe's, or not the usual one where the recipe
     has none; what is searched, named elsewhere or without effect on scores is left out."""
-    spec, recipe = ResolvedConfig(**config).task_spec, RECIPES[config["recipe"]]
+    spec, recipe = get_task(config["task"]), RECIPES[config["recipe"]]
     usual = {name: field.default for name, field in ResolvedConfig.model_fields.items() if name not in FIELDS}
     usual |= {key: value for key, (value, _) in recipe.for_run(spec, get_optimizer(config["optim"])).items()}
     free = SEARCHED | SOURCES | EXECUTION_FIELDS | HARMLESS | _SAID_ELSEWHERE

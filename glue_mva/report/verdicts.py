@@ -12,6 +12,7 @@ from glue_mva.text import count, interval, number, p_equals, p_value, seeds_text
 
 if TYPE_CHECKING:
     from glue_mva.report.comparisons import Comparison, Pair
+    from glue_mva.report.suite import Difference
 
 
 Verdict = Literal["better", "worse", "practically equal", "not decided", "not compared"]
@@ -26,11 +27,16 @@ def judge(pair: "Pair", margin: float) -> Verdict:
     if not pair.difference.error > 0 or doubt(pair, margin):  # one seed, or a spread that is not known
         return "not decided"
     low, high = pair.difference.interval
-    if -margin <= low and high <= margin:
+    if _is_within(pair.difference, margin):
         return "practically equal"
     if pair.p_holm <= stats.ALPHA and not low <= 0 <= high:
         return "better" if low > 0 else "worse"
     return "not decided"
+
+
+def _is_within(difference: "Difference", margin: float) -> bool:
+    low, high = difference.interval
+    return -margin <= low and high <= margin
 
 
 def doubt(pair: "Pair", margin: float) -> str:
@@ -42,11 +48,10 @@ def doubt(pair: "Pair", margin: float) -> str:
     """
     if pair.difference is None:
         return ""
-    low, high = pair.difference.interval
     leads = {pair.a.label: pair.difference.value > 0, pair.b.label: pair.difference.value < 0}
     diverged = (sum(c.diverged_a for c in pair.compared), sum(c.diverged_b for c in pair.compared))
     for (label, leading), runs in zip(leads.items(), diverged, strict=True):
-        if runs and (leading or (-margin <= low and high <= margin)):
+        if runs and (leading or _is_within(pair.difference, margin)):
             return f"{label} diverged in {count(runs)} run{'s' if runs > 1 else ''}"
     more = (any(c.chosen_among_a > c.chosen_among_b for c in pair.compared),
             any(c.chosen_among_b > c.chosen_among_a for c in pair.compared))  # fmt: skip

@@ -30,7 +30,7 @@ class CellProgress:
     is_final: bool
     """Whether `best` is over final runs."""
     waits_for_choice: bool
-    """Whether the point of the final runs is not chosen yet."""
+    """Whether the final runs do not follow yet."""
     updates_per_second: float | None
     """Median over finished runs, evaluation and loading included."""
     seconds_left: float | None
@@ -72,7 +72,7 @@ def _row(progress: Progress, key: tuple[str, str], running: int) -> CellProgress
         best=best if best is not None and math.isfinite(best) else None,
         hparams=hparams,
         is_final=bool(scores),
-        waits_for_choice=chosen(progress.table, key, outcomes) is None,
+        waits_for_choice=not final,
         updates_per_second=1 / statistics.median(per_update) if per_update else None,
         seconds_left=left,
     )

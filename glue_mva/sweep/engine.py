@@ -193,10 +193,11 @@ class RayEngine:
             return Finished(run_id, Outcome("failed", None, error=message), "memory" if out_of_memory else "other")
 
     def close(self) -> None:
-        for reference in self._pending:
-            self._ray.cancel(reference, force=True)
+        # Ray ends what a leaving driver had under way, on a cluster too. `ray.cancel` would do it one by one, but takes
+        # this process down where a run ends at that moment (ray-project/ray#54738).
         self._pending.clear()
-        self._ray.shutdown()
+        with interrupts_held():
+            self._ray.shutdown()
 
 
 def _check_address(address: str) -> None:

@@ -1,14 +1,17 @@
 """Real sweeps on Ray: the same records as inline, whatever is killed."""
 
+import os
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 
 from glue_mva.record import read_record
 from glue_mva.sweep import load_sweep
 from glue_mva.sweep.engine import RayEngine, Resources
 from glue_mva.sweep.launch import launch, read_progress
+from glue_mva.sweep.protocol import cells, known_runs
 from glue_mva.sweep.store import LOG_FILE, is_active
 
 from .conftest import Notes
@@ -65,6 +68,26 @@ def test_a_run_that_always_kills_its_worker_fails_after_two_retries_and_the_swee
     (run_of_adam,) = progress.outcomes
     assert read_record(tmp_path / "runs" / run_of_adam).execution.threads == 2  # the worker's share, whatever ours is
     assert read_progress(sweep)[0].failed == {run_id: error}  # the driver wrote the record
+
+
+def test_closing_ends_what_is_under_way_on_a_cluster_too(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    changes = {"optimizers": ["tests.sweep.faulty:Endless"], "lr": 1e-3, "final_seeds": 1, "tasks": ["rte"],
+               "weight_decay": 0.0}  # fmt: skip
+    (run,) = known_runs(cells(load_sweep("sweep.toml", {"output": str(tmp_path / "runs"), **changes})), {})
+    os.mkfifo(here / "endless")
+    cluster = Cluster(initialize_head=True, head_node_args={
+        "num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False})  # fmt: skip
+    try:
+        engine = RayEngine(Resources(threads=1), cluster.address)
+        engine.submit(run.config, run.run_id)
+        worker = psutil.Process(int((here / "endless").read_text()))
+        engine.close()
+        worker.wait(timeout=600)
+    finally:
+        cluster.shutdown()
 
 
 def test_on_cards_every_run_has_a_process_of_its_own(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -77,10 +77,10 @@ def count(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """Learning rate or weight decay: `1e-4`, `1.2e-5`, but `0.025`."""
+    """Learning rate or weight decay: `1e-4`, `1.28e-3`, but `0.025`."""
     if math.isnan(value):
         return "-"
-    if not 0 < value < 1e-3:
+    if not 0 < value < 1e-2:
         return f"{value:g}"
     import numpy as np  # not at the top: the command line's help answers sooner
 

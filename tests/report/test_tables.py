@@ -98,9 +98,9 @@ def test_error_is_printed_as_in_the_paper() -> None:
 
 
 def test_rates_are_short_and_exact() -> None:
-    assert [text.rate(v) for v in (1e-4, 1.2e-5, 6e-05, 0.025, 0.1, 0.0)] == [
+    assert [text.rate(v) for v in (1e-4, 1.28e-3, 6e-05, 0.025, 0.1, 0.0)] == [
         "1e-4",
-        "1.2e-5",
+        "1.28e-3",
         "6e-5",
         "0.025",
         "0.1",

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 TINY = 2.0**-126
-"""Smallest normal float32. Makes beta_t = beta2_min where d = s = 0 (Appendix B, claim 4) and acts nowhere else."""
+"""Smallest normal float32. Makes beta_t = beta2_min where d = s = 0 (Appendix B, claim 4), and is lost in rounding
+where d + s exceeds some 1e-30."""
 
 
 def gamma_range(beta2_min: float, beta2_max: float) -> tuple[float, float]:

@@ -182,7 +182,9 @@ def of_task(c: "Comparison", a: Row, b: Row, tests: int) -> str:
         return f"{title}: {what}; over {seeds} a difference of means is shown ({tested}){_examples_clause(c)}."
     limit = ""
     if (least := min(1.0, c.smallest_p * tests)) > stats.ALPHA:
-        limit = f", and this many seeds cannot show one at all: the smallest p they can reach is {p_value(least)}"
+        after = f", {p_value(least)} after Holm" if tests > 1 else ""
+        reachable = f"the smallest p they can reach is {p_value(c.smallest_p)}{after}"
+        limit = f", and this many seeds cannot show one at all: {reachable}"
     return f"{title}: {what}; over {seeds} no difference of means is shown ({tested}){limit}{_seeds_clause(c)}."
 
 

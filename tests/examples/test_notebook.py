@@ -25,8 +25,8 @@ def test_the_notebook_goes_from_records_to_table_and_figure(runs: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert len(notebook.cells) <= 10
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
-    assert 'RUNS = "runs/smoke"' in first.source
-    first.source = first.source.replace("runs/smoke", str(runs))
+    assert 'RUNS = "../runs/smoke"' in first.source
+    first.source = first.source.replace("../runs/smoke", str(runs))
     NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]

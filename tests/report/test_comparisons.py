@@ -107,6 +107,16 @@ def test_verdict_when_seeds_cannot_show_anything(tmp_path: Path) -> None:
     assert (pair.verdict, pair.p, pair.seeds_to_decide) == ("not decided", pytest.approx(0.125), 6)
 
 
+def test_the_smallest_p_is_said_before_and_after_holm(tmp_path: Path) -> None:
+    for task in ("rte", "sst2"):
+        for seed in (1, 2, 3):
+            write_run(tmp_path, make_record(task, "madam", score=80.0 + seed, seed=seed))
+            write_run(tmp_path, make_record(task, "adam", score=75.0 - seed, seed=seed))
+    for c in compare(study(load_runs([tmp_path]), None), (MADAM, ADAM)).tasks:
+        assert "(p = .250, .500 after Holm over 2 tasks)" in c.verdict
+        assert "the smallest p they can reach is .250, .500 after Holm; " in c.verdict
+
+
 def test_what_seeds_would_decide_counts_all_pairs(tmp_path: Path) -> None:
     """Six shared seeds reach p = 2/64, which survives no adjustment over three pairs; seven do."""
     for optim, more in (("adam", 0.0), ("laprop", 5.0), ("madam", 9.0), ("lamadam", 13.0)):

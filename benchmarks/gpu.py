@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=100, help="counted updates of a training")
     parser.add_argument("--processes", type=int, default=max(SHARED), help="most processes on one card")
     options = parser.parse_args()
-    options.work = options.work.resolve()
+    options.work = options.work.resolve() / f"{options.device}-{options.shape}-{options.updates}"
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # of several cards the stock Trainer would take all
     parts = Parts(options)
     python = [sys.executable, "-m"]

@@ -9,7 +9,9 @@ step reads and writes it, afterwards it does not.
 
 import argparse
 import math
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from glue_mva import LaMAdam, LaProp, MAdam
 from glue_mva.machine import cpu_name
+from glue_mva.training.doctor import copy_bandwidth, synchronize
 
 BYTES = {"AdamW": 28, "LaProp": 28, "MaxVA": 44, "MaxVA, w = 1": 36}
 """Floor of a step in bytes per parameter: each tensor read once, each changed tensor written once."""
@@ -112,21 +115,8 @@ class Bench:
 
 
 def now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
     return time.perf_counter()
-
-
-def copy_bandwidth(device: str) -> float:
-    """Bytes per second, read and written, of a large copy."""
-    source = torch.ones(2**26, device=device)
-    target = torch.empty_like(source)
-    times = []
-    for _ in range(7):
-        start = now(source.device)
-        target.copy_(source)
-        times.append(now(source.device) - start)
-    return 2 * source.nbytes / statistics.median(times)
 
 
 def measure(args: argparse.Namespace) -> str:
@@ -158,7 +148,7 @@ def measure(args: argparse.Namespace) -> str:
         memory |= {label: bench.state_bytes() for label, bench in benches.items()}
         del benches
 
-    bandwidth = copy_bandwidth(args.device)
+    bandwidth = copy_bandwidth(torch.device(args.device))
     name = torch.cuda.get_device_name() if args.device == "cuda" else cpu_name()
     lines = [
         f"# Optimizer step, {args.model} shapes ({count / 1e6:.1f}M parameters), {args.device}",
@@ -193,7 +183,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="parts of labels: only these peers")
     parser.add_argument("--out", type=Path, help="also write the table here")
     args = parser.parse_args()
-    args.command = f"python benchmarks/step.py --model {args.model} --device {args.device} --rounds {args.rounds}"
+    args.command = shlex.join(["python", "benchmarks/step.py", *sys.argv[1:]])
     report = measure(args)
     print(report)
     if args.out:

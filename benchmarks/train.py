@@ -280,8 +280,11 @@ def whole_processes(options: argparse.Namespace, say: Callable[[str], None]) -> 
         for name in ("c", "lamadam"):
             with tempfile.TemporaryDirectory() as folder:
                 before = time.perf_counter()
-                start(name, [task], options, options.threads, folder, steps=options.whole, pause=False).communicate()
+                process = start(name, [task], options, options.threads, folder, steps=options.whole, pause=False)
+                process.communicate()
                 seconds[name] = time.perf_counter() - before
+                if process.returncode:
+                    sys.exit(f"({name}) on {task} ended with exit code {process.returncode}")
         stock, ours = seconds.values()
         lines.append(f"| {task} | {stock:.1f} | {ours:.1f} | {stock / ours:.2f}x |")
         say(lines[-1])
@@ -313,6 +316,9 @@ def main() -> None:
     settings = [(1, options.threads), (options.threads, 1)] if options.threads > 1 else [(1, 1)]
     settings = [found for found in settings if options.setting in (None, f"{found[0]}x{found[1]}")]
     peers, ours = ([name for name in names if name in kind] for kind in (PEERS, OURS))
+    if not peers or len(peers) + len(ours) < len(names):
+        known = ", ".join((*PEERS, *OURS))
+        parser.error(f"--contenders {options.contenders}: of {known}, and one of {', '.join(PEERS)} at least")
     lines = [
         f"Model {options.model}, max length 128, {cpu_name()} {multiplies} bfloat16, torch {version('torch')}; "
         f"examples per second, median of {options.rounds} interleaved rounds.",

@@ -384,8 +384,9 @@ def train(run: Run, preset: ImagePreset, data: dict[str, Any], classes: int) -> 
 
 
 def run_all(args: argparse.Namespace, preset: ImagePreset, accelerator: Accelerator) -> None:
-    if preset.width < 8:
-        raise UsageError(f"--width {preset.width}: take 8 or more; on CPUs torch's convolutions crash below that")
+    least = 16 if preset.crop else 8
+    if preset.width < least:
+        raise UsageError(f"--width {preset.width}: take {least} or more; on some CPUs torch's convolutions crash below that")
     data, classes, contents = read_data(preset, accelerator.device)
     runs.search(args, preset, accelerator, contents, lambda run: train(run, preset, data, classes))
 

@@ -140,6 +140,9 @@ def check(args: argparse.Namespace, own: list[dataclasses.Field]) -> None:
         for value in values or []:
             if not 0 <= value < float("inf"):
                 raise UsageError(f"{flag} {value:g}: it must be 0 or greater")
+    for value in args.seeds or []:
+        if not 0 <= value < 2**32:
+            raise UsageError(f"--seeds {value}: it must lie in [0, 2^32)")
     for value in args.lr_times or []:
         if not 0 < value < float("inf"):
             raise UsageError(f"--lr-times {value:g}: it must be greater than 0")

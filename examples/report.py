@@ -32,9 +32,12 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return record if record["settings"]["optim"] in LABELS else {}["optim"]
+        whole = record["settings"]["optim"] in LABELS
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{path} is not a whole record of the examples; delete it to train that run again") from None
+        whole = False
+    if not whole:
+        raise UsageError(f"{path} is not a whole record of the examples; delete it to train that run again")
+    return record
 
 
 def records(folder: Path) -> list[dict[str, Any]]:

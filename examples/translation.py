@@ -16,6 +16,7 @@ import functools
 import gzip
 import os
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ def read_lines(folder: Path, split: str, language: str) -> list[str]:
     """The sentences of one split in one language.
 
     Raises:
-        UsageError: no such file, or several.
+        UsageError: no such file, several, or one that is damaged or not in UTF-8.
     """
     found = sorted(p for p in folder.glob(f"{split}*") if p.name.removesuffix(".gz").endswith(f".{language}"))
     if len(found) != 1:
@@ -153,8 +154,11 @@ def read_lines(folder: Path, split: str, language: str) -> list[str]:
         raise UsageError(f"--data {folder}: one file {split}*.{language} or {split}*.{language}.gz is needed; "
                          f"found {names}")  # fmt: skip
     opener = gzip.open if found[0].suffix == ".gz" else open
-    with opener(found[0], "rt", encoding="utf-8", newline="\n") as stream:
-        return [line.rstrip("\n") for line in stream]
+    try:
+        with opener(found[0], "rt", encoding="utf-8", newline="\n") as stream:
+            return [line.rstrip("\r\n") for line in stream]
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UsageError(f"{found[0]} cannot be read: {error}") from None
 
 
 def read_pairs(preset: TranslationPreset) -> dict[str, Pairs]:

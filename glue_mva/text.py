@@ -84,7 +84,7 @@ def rate(value: float) -> str:
         return f"{value:g}"
     import numpy as np  # not at the top: the command line's help answers sooner
 
-    return np.format_float_scientific(value, trim="-", exp_digits=1)
+    return np.format_float_scientific(float(f"{value:.6g}"), trim="-", exp_digits=1)
 
 
 def seconds(value: float) -> str:

@@ -124,9 +124,11 @@ def test_save_to_disk_is_the_same_data(tmp_path, glue):
     assert again.info.digest == loaded.info.digest
 
 
-def test_demo_data_are_small_and_qnli_only():
+def test_demo_data_are_small_and_qnli_only(monkeypatch, tmp_path):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     demo = load_task(resolve(RunConfig(task="qnli", optim="adam", data="demo")))
     assert (demo.train.num_rows, demo.evaluation["validation"].num_rows) == (2000, 800)
+    assert not any(tmp_path.iterdir())  # read where it lies
     assert sum(f.stat().st_size for f in data.DEMO_FOLDER.iterdir()) < 2**20
     with pytest.raises(UsageError, match="qnli only"):
         load_task(resolve(RunConfig(task="rte", optim="adam", data="demo")))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from glue_mva.config.identity import digest_files
 from glue_mva.errors import UsageError
-from glue_mva.files import check_writable
+from glue_mva.files import atomic_write, check_writable
 from glue_mva.record import RecordError, read_record
 from glue_mva.training.contexts import check_output
 
@@ -40,3 +41,15 @@ def test_what_lies_in_an_unreadable_folder_is_refused_in_one_line(unreadable: Pa
         read_record(unreadable / "rte-adam-0" / "record.json")
     with pytest.raises(UsageError, match=r"^output .*runs' cannot be written: .* is not a writable folder$"):
         check_output(unreadable / "runs" / "rte-adam-0")
+
+
+def test_a_folder_is_no_file_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path(), tmp_path, Path("..")):
+        with pytest.raises(IsADirectoryError), atomic_write(folder):
+            raise AssertionError("it was opened")
+
+
+def test_data_that_may_not_be_read_are_refused_in_one_line(unreadable: Path) -> None:
+    with pytest.raises(UsageError, match=r"^.*train\.tsv cannot be read: Permission denied$"):
+        digest_files([unreadable / "train.tsv"])

@@ -233,6 +233,30 @@ def test_rows_of_the_hub_whatever_order_their_classes_have():
         own.from_hub(task, "validation", hidden)
 
 
+def test_classes_of_other_names_are_taken_in_their_order_with_a_warning(caplog):
+    hub = {"dataset": "d", "splits": {"train": "train", "validation": "test"}}
+    task = OwnTask(name="x", text=["t"], label="y", labels=["positive", "negative"], hub=hub)
+    for names, warned in ((["neg", "pos"], True), (["0", "1"], False)):
+        features = Features({"t": Value("string"), "y": ClassLabel(names=names)})
+        rows = Dataset.from_dict({"t": ["a", "b"], "y": [0, 1]}, features=features)
+        caplog.clear()
+        assert own.from_hub(task, "train", rows)["label"] == [0, 1]
+        said = "its classes are neg, pos; they are taken in this order for positive, negative"
+        assert (said in caplog.text) == warned
+    named = Features({"t": Value("string"), "y": ClassLabel(names=["negative", "positive"])})
+    rows = Dataset.from_dict({"t": ["a", "b"], "y": [0, None]}, features=named)
+    with pytest.raises(UsageError, match="d, split train, row 1: y None is none of positive, negative"):
+        own.from_hub(task, "train", rows)
+
+
+def test_a_folder_of_parquet_files_is_refused(tmp_path):
+    """Its contents would be no part of what a run is known by."""
+    (tmp_path / "train.parquet").mkdir()
+    task = spec(labels=["no", "yes"], files={"train": "train.parquet", "validation": "b.csv"})
+    with pytest.raises(UsageError, match=r"train\.parquet: Is a directory; task x has its train rows there"):
+        own.read_split(task, "train", tmp_path / "train.parquet")
+
+
 def test_a_dataset_of_the_hub_that_is_out_of_reach_is_named(tmp_path):
     path = tmp_path / "x.toml"
     path.write_text('name = "x"\ntext = ["t"]\nlabel = "y"\nrange = [0, 1]\nlike = "stsb"\n[hub]\ndataset = "a/b"\n')

@@ -13,6 +13,7 @@ from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.data.encode import encode, tokens_folder
 from glue_mva.data.load import digest_rows, load_task
+from glue_mva.data.saved import checked
 from glue_mva.errors import UsageError
 from glue_mva.sweep import SweepConfig
 from glue_mva.sweep.plan import make_plan
@@ -88,6 +89,17 @@ def test_what_no_task_holds_is_refused_in_one_line(labels, columns, said, tmp_pa
     with pytest.raises(UsageError, match=r"^[^\n]+$") as refused:
         load_task(config("rte", save(tmp_path, labels, **columns)))
     assert said in str(refused.value)
+
+
+def test_test_rows_in_another_order_are_refused(tmp_path):
+    """Predictions are numbered by row; a dataset that was shuffled or sorted would be scored as noise."""
+    for idx in ([0, 1, 2], [2, 0, 1]):
+        rows = Dataset.from_dict({**PAIR, "label": [-1, -1, -1], "idx": idx})
+        if idx == [0, 1, 2]:
+            assert checked(get_task("rte"), "test", rows, "x").num_rows == 3
+        else:
+            with pytest.raises(UsageError, match="x, split test: its rows are not in the official order"):
+                checked(get_task("rte"), "test", rows, "x")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "deleted", "garbage", "no state", "state of words"])

@@ -12,15 +12,14 @@ import numpy as np
 from datasets import Dataset
 
 from glue_mva.data import tsv
-from glue_mva.tasks import get_task
+from glue_mva.tasks import DEMO_ROWS, DEMO_TASK, get_task
 
-ROWS = {"train": 2000, "validation": 800}
 OUT = Path(__file__).parents[1] / "glue_mva" / "data" / "demo"
 
 
 def main(glue: Path) -> None:
-    task = get_task("qnli")
-    for split, rows in ROWS.items():
+    task = get_task(DEMO_TASK)
+    for split, rows in DEMO_ROWS.items():
         columns = tsv.read_split(task, glue / task.folder / tsv.file_of(task, split))
         chosen = np.sort(np.random.default_rng(0).choice(len(columns["idx"]), rows, replace=False))
         path = OUT / f"{split}.parquet"

@@ -63,10 +63,10 @@ app.add_typer(simulate_app, name="simulate")
 def main() -> None:
     """Entry point of `glue-mva` and `python -m glue_mva`: a user's error becomes one line and exit code 2, any other
     error one line and exit code 1."""
-    if str(Path.cwd()) not in sys.path and "" not in sys.path:  # as with python -m: an optimizer may lie here
-        sys.path.append(str(Path.cwd()))
     arguments = [word for word in sys.argv[1:] if word != DEBUG]
     try:
+        if str(Path.cwd()) not in sys.path and "" not in sys.path:  # as with python -m: an optimizer may lie here
+            sys.path.append(str(Path.cwd()))
         app(arguments)
     except UsageError as error:
         _say(str(error))

@@ -25,16 +25,16 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print it all as
         from rich.console import Console
         from rich.table import Table
 
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False, soft_wrap=True, markup=False)
         console.print("  ".join(f"{name} {version}" for name, version in found.versions.items() if version))
         memory = f", {found.memory_gb} GB of memory" if found.memory_gb else ""
         console.print(
             f"device {found.device}: {'; '.join(found.devices)}; {found.cores} cores for this process{memory}"
         )
         for name, answer in found.tools.items():
-            console.print(f"{name}: {answer}", markup=False)
+            console.print(f"{name}: {answer}")
         for folder, free in found.free_gb.items():
-            console.print(f"{free} GB free in {folder}", markup=False)
+            console.print(f"{free} GB free in {folder}")
         table = Table("", "auto takes", "because", title="What runs take here")
         for name, choice in found.auto.items():
             table.add_row(name, choice.taken, choice.reason)
@@ -47,6 +47,6 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print it all as
         for name, rate in found.rates.items():
             console.print(f"{name}: {rate:.1f}")
         for problem in found.problems:
-            console.print(f"Problem: {problem}", markup=False)
+            console.print(f"Problem: {problem}")
     if found.problems:
         raise typer.Exit(EXIT_FAILED)

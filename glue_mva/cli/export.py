@@ -38,7 +38,7 @@ def export(
     if out.exists():
         raise UsageError(f"--out {str(out)!r} is there already: remove it, or give another folder")
     hub = _hub(push) if push is not None else None
-    from glue_mva.record import read_record
+    from glue_mva.record import MODEL_FOLDER, read_record
     from glue_mva.report.results import results
     from glue_mva.report.winner import winner
     from glue_mva.tasks import TASKS, get_task
@@ -55,28 +55,38 @@ def export(
     from glue_mva.training.export import copy_model, kept_model, make_again
 
     record = read_record(best.folder)
-    source, scratch = kept_model(record, best.folder), out.with_name(f"{out.name}.run")
-    if source is None:
+    source = kept_model(record, best.folder)
+    if source is not None:
+        copy_model(source, out)
+    else:
         from rich.console import Console
 
-        from glue_mva.cli.progress import RunProgress, show_warnings
+        from glue_mva.cli.progress import training_progress
 
-        if scratch.exists() and (not scratch.is_dir() or {p.name for p in scratch.iterdir()} - {record.run_id}):
-            raise UsageError(f"{scratch}: is there and holds something else; the run would be made again there, so "
-                             "take another --out")  # fmt: skip
-        console = Console(soft_wrap=True)
+        scratch = out.with_name(f"{out.name}.run")
+        _check_free(scratch, best.folder)
+        console = Console(soft_wrap=True, markup=False)
         console.print(f"its weights were not kept: it is made again, under {scratch}", highlight=False)
-        with show_warnings(console):
-            again = make_again(record, best.folder, scratch, data=data, model=model,
-                               callbacks=[RunProgress(console, TASKS[name])])  # fmt: skip
+        with training_progress(console, TASKS[name]) as callbacks:
+            again = make_again(record, best.folder, scratch, data=data, model=model, callbacks=callbacks)
         _compare(record, again.record, again.largest_difference, scratch, allow_other_score)
-        source = again.folder / "model"
-    copy_model(source, out)
-    if source.is_relative_to(scratch):
+        copy_model(again.folder / MODEL_FOLDER, out)
         shutil.rmtree(scratch, ignore_errors=True)
     print(f"{out}: weights, tokenizer, labels and model card")
     if hub is not None and push is not None:
         _push(hub, push, out)
+
+
+def _check_free(scratch: Path, folder: Path) -> None:
+    """Refuse a place for the run that is made again, and is removed later, that holds more than an earlier attempt.
+
+    Args:
+        folder: of the run itself.
+    """
+    more = scratch.exists() and (not scratch.is_dir() or {p.name for p in scratch.iterdir()} - {folder.name})
+    if more or folder.resolve().is_relative_to(scratch.resolve()):
+        raise UsageError(f"{scratch}: is there and holds something else; the run would be made again there, so "
+                         "take another --out")  # fmt: skip
 
 
 def _only_task(tasks: list[str]) -> str:

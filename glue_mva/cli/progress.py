@@ -91,15 +91,14 @@ def _paper_score(record: RunRecord) -> str:
 
 
 @contextlib.contextmanager
-def show_warnings(console: Console | None) -> Iterator[None]:
-    """Print the package's warnings as lines of the console, above a progress bar."""
-    logger = logging.getLogger("glue_mva")
-    if console is None:
-        yield
-        return
+def training_progress(console: Console, task: Task) -> Iterator[list[TrainerCallback]]:
+    """The callbacks of a run that is watched; the package's warnings are lines above the bar. However it ends, the bar
+    is taken down, and the terminal has its cursor back."""
+    logger, progress = logging.getLogger("glue_mva"), RunProgress(console, task)
     handler = RichHandler(console=console, show_time=False, show_path=False)
     logger.addHandler(handler)
     try:
-        yield
+        yield [progress]
     finally:
+        progress.bar.stop()
         logger.removeHandler(handler)

@@ -1,5 +1,6 @@
 """`glue-mva run`, `recipes` and `tasks`."""
 
+import contextlib
 import gc
 import os
 import sys
@@ -72,12 +73,12 @@ def _execute(config: ResolvedConfig) -> None:
     shorten_waits(os.environ)
     from rich.console import Console
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)
     is_first = _is_first_process()
     name = run_id(config)
     if is_first:
         _show_values(console, name, config)
-    from glue_mva.cli.progress import RunProgress, show_result, show_warnings
+    from glue_mva.cli.progress import show_result, training_progress
     from glue_mva.training.contexts import keep_freed_memory
     from glue_mva.training.runner import finished_record
     from glue_mva.training.runner import run as run_config
@@ -86,8 +87,9 @@ def _execute(config: ResolvedConfig) -> None:
     done = finished_record(config, Path(config.output) / name)
     if done is not None and is_first:
         console.print(f"This run is finished ({done.created}); its record stands. --force runs it again.")
-    with show_warnings(console if is_first else None):
-        record = done or run_config(config, callbacks=[RunProgress(console, config.task_spec)] if is_first else [])
+    with contextlib.ExitStack() as stack:
+        callbacks = stack.enter_context(training_progress(console, config.task_spec)) if is_first else []
+        record = done or run_config(config, callbacks=callbacks)
     _leave_process_group()
     if is_first:
         show_result(console, record, config)

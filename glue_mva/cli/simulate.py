@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from glue_mva.errors import UsageError
 from glue_mva.files import check_writable
+
+if TYPE_CHECKING:
+    from glue_mva.simulate.page import Section
 
 app = typer.Typer(help="The paper's synthetic problems: Figures 1, 2 and 6, on a CPU in minutes.", no_args_is_help=True,
                   rich_markup_mode=None)  # fmt: skip
@@ -27,6 +30,7 @@ Optims = Annotated[list[str] | None, typer.Option("--optim", help="adam, amsgrad
                                                   "of the paper's; may be given several times.")]  # fmt: skip
 Out = Annotated[Path, typer.Option(help="Folder of the figures, tables and page.")]
 _OUT = Path("simulations")
+"""Of both problems; of one, a folder of its own in it, so that no page shows the figures of another run."""
 
 
 @app.command("nonconvex")
@@ -36,7 +40,7 @@ def nonconvex_command(
     seed: Seed = 0,
     lr: Lrs = None,
     optim: Optims = None,
-    out: Out = _OUT,
+    out: Out = _OUT / "nonconvex",
 ) -> None:
     """One variable, eleven losses (Figure 1): which optimizers reach the minimum, and up to which learning rate."""
     section = _nonconvex(repeats, steps, seed, lr, optim, out)
@@ -53,7 +57,7 @@ def nqm_command(
     h2: Annotated[list[float] | None, typer.Option(help="Curvature of the second coordinate (the first has 1); may be "
                                                    "given several times.")] = None,
     sigma: Annotated[list[float] | None, typer.Option(help="Noise level; may be given several times.")] = None,
-    out: Out = _OUT,
+    out: Out = _OUT / "nqm",
 ) -> None:  # fmt: skip
     """Noisy quadratic model (Figures 2 and 6): mean loss against learning rate."""
     section = _quadratic(repeats, steps, seed, lr, optim, h2, sigma, out)
@@ -70,7 +74,9 @@ def all_command(repeats: Repeats = 100, seed: Seed = 0, out: Out = _OUT) -> None
     _finish(out / "README.md", "glue-mva simulate all", sections)
 
 
-def _nonconvex(repeats: int, steps: int, seed: int, lr: list[float] | None, optim: list[str] | None, out: Path) -> str:
+def _nonconvex(
+    repeats: int, steps: int, seed: int, lr: list[float] | None, optim: list[str] | None, out: Path
+) -> "Section":
     from glue_mva.simulate import nonconvex
     from glue_mva.simulate.page import write_nonconvex
     from glue_mva.simulate.stepping import check_optimizers
@@ -86,7 +92,7 @@ def _nonconvex(repeats: int, steps: int, seed: int, lr: list[float] | None, opti
 def _quadratic(
     repeats: int, steps: int, seed: int, lr: list[float] | None, optim: list[str] | None, h2: list[float] | None,
     sigma: list[float] | None, out: Path
-) -> str:  # fmt: skip
+) -> "Section":  # fmt: skip
     from glue_mva.simulate import quadratic
     from glue_mva.simulate.page import write_quadratic
     from glue_mva.simulate.stepping import check_optimizers
@@ -123,12 +129,10 @@ def _bars(totals: dict[str, int]) -> Iterator[Callable[[str], Callable[[int], No
         yield advance
 
 
-def _finish(page: Path, command: str, sections: list[str]) -> None:
+def _finish(page: Path, command: str, sections: "list[Section]") -> None:
     from glue_mva.simulate.page import write_page
 
     write_page(page, command, sections)
-    for line in "\n".join(sections).splitlines():
-        if line.endswith("** |"):
-            claim, paper, here, verdict = (cell.strip() for cell in line.strip("| ").split(" | "))
-            print(f"{verdict.strip('*'):>15}  {claim}: {here} (paper: {paper})".replace("\\", ""))
+    for claim in (claim for section in sections for claim in section.claims):
+        print(f"{claim.verdict:>15}  {claim.statement}: {claim.here or '-'} (paper: {claim.paper})")
     print(f"page: {page}")

@@ -74,7 +74,7 @@ def _show(submission: "Submission") -> None:
         run = submission.winners[task]
         score = f"{run.score:.2f}{'*' if run.partial else ''}"
         table.add_row(file.name, rows, run.row, score, str(run.seed), str(run.among), run.run_id)
-    Console(soft_wrap=True).print(table)
+    Console(soft_wrap=True, markup=False).print(table)
     print("dev score: headline metric x 100, the best of so many final runs; that choice flatters its own score")
     if any(run.partial for run in submission.winners.values()):
         print("* trained or scored on a part of the official rows")
@@ -109,4 +109,4 @@ def _show_check(check: "Check") -> None:
             mean = sum(float(value) * times for value, times in counts.items()) / rows
             values = f"{min(numbers):g} to {max(numbers):g}, mean {mean:.3f}"
         table.add_row(name, f"{rows:,}", values)
-    Console(soft_wrap=True).print(table)
+    Console(soft_wrap=True, markup=False).print(table)

@@ -23,7 +23,7 @@ def make_console() -> "Console":
     """As wide as the terminal, or wide enough for logs."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, markup=False)
 
 
 class _PlainView:

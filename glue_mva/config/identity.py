@@ -207,11 +207,19 @@ def _hyphenless(name: str) -> str:
 
 
 def digest_files(files: list[Path]) -> str:
-    """Hash of names and contents; 16 hexadecimal digits. Unchanged files are read once per process."""
+    """Hash of names and contents; 16 hexadecimal digits. Unchanged files are read once per process.
+
+    Raises:
+        UsageError: one of them cannot be read.
+    """
     whole = hashlib.sha256()
     for path in files:
-        stat = path.stat()
-        whole.update(f"{path.name}:{_digest(str(path.resolve()), stat.st_mtime_ns, stat.st_size)};".encode())
+        try:
+            stat = path.stat()
+            found = _digest(str(path.resolve()), stat.st_mtime_ns, stat.st_size)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        whole.update(f"{path.name}:{found};".encode())
     return whole.hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
+from pyarrow.parquet import read_table
 from sklearn.model_selection import train_test_split
 
 from glue_mva.config.identity import task_root
@@ -105,7 +106,7 @@ def load_splits(config: ResolvedConfig, task: Task, wanted: tuple[str, ...]) -> 
             raise UsageError(
                 f"the demo data hold {DEMO_TASK} only, not {task.name}: take --task {DEMO_TASK} or --data DIR"
             )
-        splits = {name: Dataset.from_parquet(str(DEMO_FOLDER / f"{name}.parquet")) for name in wanted}
+        splits = {name: Dataset(read_table(DEMO_FOLDER / f"{name}.parquet")) for name in wanted}
     else:
         splits = _load_folder(config.data, task, wanted)
     return {name: saved.checked(task, name, splits[name], config.data) for name in wanted}

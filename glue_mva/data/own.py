@@ -1,6 +1,9 @@
 """Rows of a task of the user's own, from its files or the Hub, checked row by row."""
 
+import errno
+import logging
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,8 @@ from datasets import ClassLabel, Dataset
 from glue_mva.config.own_task import FORMATS, OwnTask
 from glue_mva.data.tables import READERS
 from glue_mva.errors import UsageError, first_line
+
+log = logging.getLogger(__name__)
 
 NO_LABEL = -1
 """Stands for the label of a test row that has none, as in GLUE's own."""
@@ -30,6 +35,8 @@ def read_split(own: OwnTask, split: str, path: Path) -> dict[str, list[Any]]:
     """Columns of one file, as `load_files` has them."""
     kind = FORMATS[path.suffix.lower()]
     try:
+        if path.is_dir():  # pyarrow would read one
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if kind == "parquet":
             rows, lines = _read_parquet(path)
             counted = "row"
@@ -56,7 +63,11 @@ def from_hub(own: OwnTask, split: str, rows: Dataset) -> Dataset:
     if isinstance(feature, ClassLabel) and set(feature.names) == set(own.labels):  # in whatever order
         for row in found:
             number = row.get(own.label, NO_LABEL)
-            row[own.label] = feature.names[number] if 0 <= number < len(feature.names) else number
+            is_class = isinstance(number, int) and 0 <= number < len(feature.names)
+            row[own.label] = feature.names[number] if is_class else number
+    elif isinstance(feature, ClassLabel) and own.labels and not all(name.isdecimal() for name in feature.names):
+        log.warning("%s: its classes are %s; they are taken in this order for %s",
+                    source, ", ".join(feature.names), ", ".join(own.labels))  # fmt: skip
     places = [f"{source}, row {number}" for number in range(len(found))]
     return Dataset.from_dict(_checked(own, split, source, found, rows.column_names, places))
 

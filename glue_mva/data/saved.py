@@ -52,6 +52,9 @@ def checked(task: Task, name: str, split: Dataset, source: str) -> Dataset:
         raise UsageError(f"{place}: no rows")
     kept = [column for column in ("idx", *task.text, "label") if column in split.column_names]
     split = split.select_columns(kept)
+    if name.startswith("test") and "idx" in kept and list(split["idx"]) != list(range(len(split))):
+        raise UsageError(f"{place}: its rows are not in the official order (idx 0, 1, 2, ...), in which the GLUE "
+                         "server takes predictions")  # fmt: skip
     for column in task.text:
         _check_texts(split, column, place)
     labels = _labels(task, split, place)

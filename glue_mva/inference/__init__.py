@@ -1,4 +1,4 @@
 """A fine-tuned classifier labels texts: `texts` reads and writes them, `classifier` is the model.
 
-Knows the ground, `config`, `data` and `models`; `texts` imports no torch.
+Knows the ground, `config`, `data`, `models` and, of `training`, the device; `texts` imports no torch.
 """

@@ -41,6 +41,7 @@ class Classifier:
     def __init__(
         self, model: str, *, precision: Precision | Literal["auto"] = "auto", max_length: int | None = None
     ) -> None:
+        self.name = model
         self.model, self.tokenizer = load_fine_tuned(model_of(model))
         config = self.model.config
         if config.problem_type == "multi_label_classification":
@@ -70,12 +71,19 @@ class Classifier:
         return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
 
     def predict(self, rows: Sequence[dict[str, Any]]) -> np.ndarray:
-        """(rows, classes) probabilities, or (rows,) predicted targets of a regression on the scale of the data."""
+        """(rows, classes) probabilities, or (rows,) predicted targets of a regression on the scale of the data.
+
+        Raises:
+            UsageError: an output is not finite.
+        """
         lengths = np.array([len(row["input_ids"]) for row in rows])
         outputs = np.empty((len(rows), max(1, len(self.labels))), dtype=np.float32)
         collate = PackedCollator(self.model) if self.padding == "none" else DataCollatorWithPadding(self.tokenizer)
         for batch in batches(lengths, BATCH_TOKENS.get(self.device.type, BATCH_TOKENS_ELSEWHERE)):
             outputs[batch] = self._forward(collate([{**rows[i], "labels": 0} for i in batch]))
+        if not np.isfinite(outputs).all():
+            raise UsageError(f"model {self.name!r} gives outputs that are not finite in {self.precision}: its training "
+                             "diverged, or it takes --precision fp32")  # fmt: skip
         if not self.labels:
             return outputs[:, 0] / self.target_scale
         return softmax(outputs, axis=-1)

@@ -191,8 +191,9 @@ class Writer:
         if self.kind == "tsv":
             return "\t".join(cells)
         line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(cells)
-        return line.getvalue()
+        # Pythons before 3.11.9 quote line ends only if they are those of the writer.
+        csv.writer(line, lineterminator="\r\n").writerow(cells)
+        return line.getvalue().removesuffix("\r\n")
 
 
 def _cell(value: Any) -> str:

@@ -96,9 +96,16 @@ def from_pretrained(kind: Any, source: Source, what: str = "model", **options: A
 
 
 def load_classifier(source: Source, config: PretrainedConfig) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """(sequence classifier in float32, transformers' account of what its weights had)."""
-    return from_pretrained(AutoModelForSequenceClassification, source, config=config, dtype=torch.float32,
-                           use_safetensors=True, output_loading_info=True)  # fmt: skip
+    """(sequence classifier in float32, transformers' account of what its weights had).
+
+    Raises:
+        UsageError: weights of layers that the config does not name.
+    """
+    model, found = from_pretrained(AutoModelForSequenceClassification, source, config=config, dtype=torch.float32,
+                                   use_safetensors=True, output_loading_info=True)  # fmt: skip
+    if more := [key for key in found["unexpected_keys"] if re.search(LAYER, key)]:
+        raise _others(source, "have layers that its config does not name:", more)
+    return model, found
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
@@ -160,16 +167,15 @@ def load_model(source: Source, config: ResolvedConfig) -> PreTrainedModel:
         _set_dropout_of_head(model, config.classifier_dropout)
     prefix = f"{model.base_model_prefix}."
     missing = [key for key in found["missing_keys"] if key.startswith(prefix) and ".pooler." not in key]
-    more = [key for key in found["unexpected_keys"] if re.search(LAYER, key)]
-    for what, keys in (("lack", missing), ("have layers that its config does not name:", more)):
-        if keys:
-            raise UsageError(f"model {source.name!r}: the weights {what} {_listed(keys)}; they are not this config's")
+    if missing:
+        raise _others(source, "lack", missing)
     return model
 
 
-def _listed(keys: Iterable[str]) -> str:
+def _others(source: Source, what: str, keys: Iterable[str]) -> UsageError:
     first, *rest = sorted(keys)
-    return first + (f" and {len(rest)} more" if rest else "")
+    more = f" and {len(rest)} more" if rest else ""
+    return UsageError(f"model {source.name!r}: the weights {what} {first}{more}; they are not this config's")
 
 
 def longest_input(model: PreTrainedModel, max_length: int) -> int:

@@ -71,7 +71,7 @@ def nonconvex_claims(results: Sequence[NonconvexResult]) -> list[Claim]:
         return Claim(statement, paper_text, "; ".join(here), judge(parts))
 
     claims = [
-        rates("madam", f"MAdam ends with \\|theta\\| < {SUCCESS} at lr 1.2"),
+        rates("madam", f"MAdam ends with |theta| < {SUCCESS} at lr 1.2"),
         rates("amsgrad", "AMSGrad reaches that only at a smaller learning rate"),
     ]
     adam = [(lr, by_name["adam"].success[k]) for (name, lr), k in runs.items()
@@ -113,7 +113,7 @@ def _figure1_claims(by_name: dict[str, NonconvexResult], runs: dict[tuple[str, f
     earlier = (
         [bool(np.median(settled["madam"]) < np.median(settled[name])) for name in others] if "madam" in rows else []
     )
-    claims.append(Claim(f"Figure 1: MAdam stays below \\|theta\\| = {SUCCESS} first", CURVES,
+    claims.append(Claim(f"Figure 1: MAdam stays below |theta| = {SUCCESS} first", CURVES,
                         "median step: " + ", ".join(here), judge_curve(earlier)))  # fmt: skip
     return claims
 

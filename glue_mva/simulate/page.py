@@ -1,6 +1,7 @@
 """Writes what a simulation found: figures, CSV files and a markdown page."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,16 @@ from glue_mva.style import save_figure
 from glue_mva.text import Strong, markdown_table
 
 _DIGITS = "%.6g"
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says of one problem."""
+
+    text: str
+    claims: list[Claim]
+
+
 _STABLE_LR = 0.1
 
 
@@ -92,7 +103,7 @@ def _csv(table: pd.DataFrame, path: Path) -> None:
         stream.write(table.to_csv(index=False, float_format=_DIGITS, lineterminator="\n").encode())
 
 
-def write_nonconvex(results: Sequence[NonconvexResult], out: Path, seed: int) -> str:
+def write_nonconvex(results: Sequence[NonconvexResult], out: Path, seed: int) -> Section:
     """Figures and CSV files of the nonconvex problem into `out`; returns its section of the page."""
     table = success_table(results)
     _csv(table, out / "nonconvex_success.csv")
@@ -113,10 +124,11 @@ def write_nonconvex(results: Sequence[NonconvexResult], out: Path, seed: int) ->
     figure = ("![Objective and the sums of Theorem 3.1 against steps](nonconvex_curves.png)\n\nFigure 1. Line: median "
               "over repeats, band: quartiles. The objective is cut at 1e-8; it goes on "
               "to 0.\n\n") if curves else ""  # fmt: skip
-    return (
+    claims = nonconvex_claims(results)
+    text = (
         f"## Nonconvex problem (section 4.1, Figure 1)\n\n{settings}, seed {seed}, beta1 = 0, eps = {nonconvex.EPS:g}; "
         f"{_details(results)}. Every optimizer and learning rate sees the same draws.\n\n"
-        f"{_claims(nonconvex_claims(results))}\n{figure}"
+        f"{_claims(claims)}\n{figure}"
         "![Success rate against learning rate](nonconvex_success.png)\n\n"
         f"Success: |theta| < {nonconvex.SUCCESS} at the end, with the Clopper-Pearson interval; the sums "
         "are medians "
@@ -124,9 +136,10 @@ def write_nonconvex(results: Sequence[NonconvexResult], out: Path, seed: int) ->
         f"zero, the method converges.\n\n{markdown_table(head, rows)}"
         "\nData: [success rates](nonconvex_success.csv), [curves](nonconvex_curves.csv).\n"
     )
+    return Section(text, claims)
 
 
-def write_quadratic(results: Sequence[QuadraticResult], out: Path, seed: int) -> str:
+def write_quadratic(results: Sequence[QuadraticResult], out: Path, seed: int) -> Section:
     """Figures and CSV files of the noisy quadratic into `out`; returns its section of the page."""
     table = best_table(results)
     _csv(loss_table(results), out / "nqm.csv")
@@ -141,19 +154,22 @@ def write_quadratic(results: Sequence[QuadraticResult], out: Path, seed: int) ->
     h2, sigma = first.cell
     steps = len(first.path) - 1
     settings = _settings(repeats=(first.loss.shape[-1], quadratic.REPEATS), steps=(steps, quadratic.STEPS))
-    return (
+    claims = quadratic_claims(results)
+    of_cells = ", [best of each cell](nqm_best.csv)" if len(table) else ""
+    text = (
         f"## Noisy quadratic model (section 4.2, Figures 2 and 6)\n\n{settings}, seed {seed}, beta1 = 0.9, "
         f"eps = {quadratic.EPS:g}. Start and noise are the same for every setting, learning rate, h2 and sigma; ratios "
         "are paired by repeat (bootstrap interval).\n\n"
-        f"{_claims(quadratic_claims(results))}\n"
+        f"{_claims(claims)}\n"
         "![Mean loss against learning rate, and a path over the contours of the loss](nqm.png)\n\n"
         f"Figure 2 (h2 = {h2:g}, sigma = {sigma:g}). Line: mean over repeats, band: standard error. Thin lines: the "
         "other beta2. Right: one repeat; a marker is where it ends, the cross is the minimum.\n\n"
         "![Mean loss against learning rate for every h2 and sigma](nqm_grid.png)\n\n"
         "Figure 6. Number: MAdam's best mean loss over Adam's.\n\n"
         + markdown_table(("h2", "sigma", "Adam's best mean loss", "MAdam's", "ratio"), rows)
-        + f"\n{_invariance(results)}\nData: [every mean](nqm.csv), [best of each cell](nqm_best.csv).\n"
+        + f"\n{_invariance(results)}\nData: [every mean](nqm.csv){of_cells}.\n"
     )
+    return Section(text, claims)
 
 
 def _invariance(results: Sequence[QuadraticResult]) -> str:
@@ -176,7 +192,7 @@ def _settings(**values: tuple[int, int]) -> str:
                      for name, (here, paper) in values.items())  # fmt: skip
 
 
-def write_page(path: Path, command: str, sections: Sequence[str]) -> None:
+def write_page(path: Path, command: str, sections: Sequence[Section]) -> None:
     """The markdown page: what made it, how to read it, the sections."""
     text = (
         "# The paper's synthetic problems\n\n"
@@ -187,4 +203,4 @@ def write_page(path: Path, command: str, sections: Sequence[str]) -> None:
         "shows curves without numbers, the verdict says only whether the statement holds here.\n\n"
     )
     with atomic_write(path) as stream:
-        stream.write((text + "\n".join(sections)).encode())
+        stream.write((text + "\n".join(section.text for section in sections)).encode())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from glue_mva import paper
 from glue_mva.errors import UsageError, nearest
-from glue_mva.optim.registry import OPTIMIZERS
+from glue_mva.optim.registry import OPTIMIZERS, usual_name
 
 Progress = Callable[[int], None]
 """Called with the number of optimizer steps done since the last call."""
@@ -47,7 +47,7 @@ def check_optimizers(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: a name that is neither one of the paper's nor `amsgrad`.
     """
-    checked = dict.fromkeys(name.lower().replace("-", "") for name in names)
+    checked = dict.fromkeys(map(usual_name, names))
     for name in checked:
         if name not in OPTIMIZER_LABELS:
             raise UsageError(f"unknown optimizer {name!r}{nearest(name, list(OPTIMIZER_LABELS))}")

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import math
 import os
 import shutil
 import statistics
@@ -68,8 +69,12 @@ class Diagnosis:
     """What should work here and does not."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return asdict(self)
+        """As JSON takes it: a difference that is not finite is `null`."""
+        found = asdict(self)
+        for verdict in found["checks"].values():
+            if verdict["difference"] is not None and not math.isfinite(verdict["difference"]):
+                verdict["difference"] = None
+        return found
 
 
 def examine() -> Diagnosis:

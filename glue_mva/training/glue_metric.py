@@ -19,6 +19,10 @@ class GlueMetric(evaluate.Metric):
         self.task = get_task(task)
         super().__init__(config_name=self.task.name, keep_in_memory=True)
 
+    def _build_data_dir(self) -> str:
+        """Where evaluate would keep predictions, which stay in memory here: nothing is made there."""
+        return self._data_dir_root
+
     def _info(self) -> evaluate.MetricInfo:
         kind = datasets.Value("float32" if self.task.is_regression else "int64")
         return evaluate.MetricInfo(

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from glue_mva.config.identity import EXECUTION_FIELDS
+from glue_mva.config.identity import DEMO_MODEL, EXECUTION_FIELDS
 from glue_mva.config.recipes import FIELDS
 from glue_mva.config.resolve import resolve
 from glue_mva.config.run import RunConfig
@@ -14,8 +14,7 @@ from glue_mva.record import RunRecord
 _CARD = """---
 library_name: transformers
 pipeline_tag: text-classification
-base_model: {model}
-tags: [glue, {task}, glue-mva]
+{base}tags: [glue, {task}, glue-mva]
 ---
 
 # {model} fine-tuned on {title} with {optimizer}
@@ -42,8 +41,9 @@ PARTIAL = "\nThe data were partial: the scores are not those of the full task."
 def write_model_card(record: RunRecord, folder: Path) -> Path:
     """Write `README.md` for the model of a record into `folder`."""
     config, task = record.config, record.config.task_spec
+    local = config.model == DEMO_MODEL or Path(config.model).expanduser().is_dir()  # no name on the Hub
     best = record.best.metrics if record.best is not None else {}
-    lines = [f"| {split} | {name} | {values[name]:.4f} |" for split, values in best.items() for name in task.metrics]
+    lines = [f"| {split} | {name} | {_shown(found[name])} |" for split, found in best.items() for name in task.metrics]
     text = _CARD.format(
         title=task.title,
         optimizer=config.optim_spec.label,
@@ -53,6 +53,7 @@ def write_model_card(record: RunRecord, folder: Path) -> Path:
         evaluated="held-out training rows" if record.data is not None and record.data.holdout else "the dev set",
         partial=PARTIAL if record.data is not None and record.data.partial else "",
         scale=SCALE.format(task.label_range[1]) if task.is_regression and config.scale_targets else "",
+        base="" if local else f"base_model: {json.dumps(config.model)}\n",
         version=record.environment.get("glue_mva"),
         command=command_line(record),
         run_id=record.run_id,
@@ -61,6 +62,10 @@ def write_model_card(record: RunRecord, folder: Path) -> Path:
     path = folder / "README.md"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def command_line(record: RunRecord) -> str:

@@ -195,10 +195,14 @@ class _Run:
                     write_failure(RunRecord(status="failed", error=said, **self.known), self.folder)
             self._close_trackers(ok=False)
             raise
-        if writes:
-            self._write(record, self._predictions(record) | tested)
-            shutil.rmtree(self.work, ignore_errors=True)
-        self._close_trackers(ok=record.status == "ok")
+        written = not writes
+        try:
+            if writes:
+                self._write(record, self._predictions(record) | tested)
+                written = True
+                shutil.rmtree(self.work, ignore_errors=True)
+        finally:
+            self._close_trackers(ok=written and record.status == "ok")
         return record
 
     def _close_trackers(self, *, ok: bool) -> None:

@@ -1,11 +1,13 @@
 """Parts of the examples: schedules, the subword vocabulary, and the presets that no small machine runs in full."""
 
+import gzip
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from glue_mva import UsageError
 from tests.examples.conftest import EXAMPLES
 from tests.examples.material import write_images
 from tests.processes import script
@@ -47,7 +49,7 @@ def test_the_imagenet_preset_runs_two_updates_on_images_of_any_size(tmp_path: Pa
     for split in ("train", "validation"):
         write_images(tmp_path / "data", split, 8, height=40, width=56)
     words = ["--preset", "imagenet", "--data", tmp_path / "data", "--out", tmp_path / "out", "--optim", "madam"]
-    words += ["--seeds", "1", "--width", "8", "--batch-size", "4", "--epochs", "1"]
+    words += ["--seeds", "1", "--width", "16", "--batch-size", "4", "--epochs", "1"]
     done = script(EXAMPLES / "image_classification.py", *words)
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "out" / "records").glob("*.json")
@@ -76,5 +78,17 @@ def test_the_wmt_preset_runs_two_updates_of_several_turns(examples: SimpleNamesp
 def test_a_width_at_which_torch_crashes_is_refused(
     examples: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert examples.image_classification.main(["--demo", "--width", "7", "--out", str(tmp_path)]) == 2
-    assert "--width 7: take 8 or more" in capsys.readouterr().err
+    for preset, least in (("demo", 8), ("imagenet", 16)):
+        words = ["--preset", preset, "--width", str(least - 1), "--out", str(tmp_path)]
+        assert examples.image_classification.main(words) == 2
+        assert f"--width {least - 1}: take {least} or more" in capsys.readouterr().err
+
+
+def test_sentences_of_other_systems_and_damaged_files(examples: SimpleNamespace, tmp_path: Path) -> None:
+    (tmp_path / "train.de").write_bytes("eins\r\nzw\u00f6lf\r\n".encode())
+    assert examples.translation.read_lines(tmp_path, "train", "de") == ["eins", "zw\u00f6lf"]
+    (tmp_path / "val.de").write_bytes(b"zw\xf6lf\n")
+    (tmp_path / "test.de.gz").write_bytes(gzip.compress(b"eins\n" * 1000)[:-9])
+    for split in ("val", "test"):
+        with pytest.raises(UsageError, match=rf"{split}\.de.* cannot be read: "):
+            examples.translation.read_lines(tmp_path, split, "de")

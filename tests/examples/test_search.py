@@ -107,6 +107,7 @@ def test_options_that_contradict_each_other_are_refused(examples: SimpleNamespac
         ("--lr", "1e-3", "--lr-times", "1"): "drop one",
         ("--match", "lamadam", "--lr-times", "2"): "drop --lr, --lr-times and --weight-decay",
         ("--lr-times", "0"): "greater than 0",
+        ("--seeds", "-1"): r"--seeds -1: it must lie in \[0, 2\^32\)",
         ("--optim", "lamadam", "--match", "lamadam"): "not matched with itself",
     }.items():
         with pytest.raises(UsageError, match=message):

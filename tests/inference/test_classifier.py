@@ -1,6 +1,7 @@
 """Labels of `Classifier` and of the command, against transformers alone and against the run that made the model."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,30 @@ def test_weights_without_a_head_and_several_labels_are_refused(tiny_models, trai
         Classifier(str(tmp_path / "head"))
     with pytest.raises(UsageError, match="several labels to one text"):
         Classifier(str(tmp_path / "several"))
+
+
+def test_a_model_whose_outputs_are_not_finite_labels_nothing(trained, tmp_path):
+    classifier = Classifier(str(trained("sst2")), precision="fp32")
+    with torch.no_grad():
+        classifier.model.classifier.bias.fill_(torch.nan)
+    with pytest.raises(UsageError, match="outputs that are not finite in fp32"):
+        classifier.predict(classifier.tokenize(["good"]))
+
+
+def test_half_a_model_is_refused(trained, tmp_path):
+    shutil.copytree(trained("sst2") / "model", tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    with pytest.raises(UsageError, match="layers that its config does not name"):
+        Classifier(str(tmp_path / "model"))
+
+
+def test_a_folder_as_output_is_refused(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("x.txt").write_text("good\n")
+    for out in (".", str(tmp_path)):
+        done = call(trained("sst2"), "x.txt", "--out", out)
+        assert isinstance(done.exception, UsageError) and "Is a directory" in str(done.exception), done.exception
 
 
 def test_batches_hold_every_row_once_and_no_more_tokens_than_allowed():

@@ -108,6 +108,8 @@ def test_rows_come_out_with_predictions():
     assert written("csv", texts, ["no", "yes"], [[0.25, 0.75]]) == (
         'text,id,prediction,probability_no,probability_yes\n"a, b\nc",1,yes,0.250000,0.750000\n'
     )
+    texts = read('{"text": "a\\nb"}\n{"text": "a\\rb"}\n', "jsonl")
+    assert written("csv", texts, [], [1.0, 2.0]) == 'text,prediction\n"a\nb",1.0\n"a\rb",2.0\n'
     texts = read('{"text": "a", "n": 1.5}\n', "jsonl")
     assert written("tsv", texts, [], [3.0]) == "text\tn\tprediction\na\t1.5\t3.0\n"
 

@@ -98,10 +98,10 @@ def test_error_is_printed_as_in_the_paper() -> None:
 
 
 def test_rates_are_short_and_exact() -> None:
-    assert [text.rate(v) for v in (1e-4, 1.28e-3, 6e-05, 0.025, 0.1, 0.0)] == [
+    assert [text.rate(v) for v in (1e-4, 1.28e-3, 1e-5 * 0.2, 0.025, 0.1, 0.0)] == [
         "1e-4",
         "1.28e-3",
-        "6e-5",
+        "2e-6",
         "0.025",
         "0.1",
         "0",

@@ -1,5 +1,8 @@
 """Verdicts, intervals and what the command writes."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,6 +45,18 @@ def test_settled_step_counts_from_the_last_time_outside():
     run = result("madam", (1.2,), [0], repeats=3)
     run.theta[:, 0] = np.array([[0.0, 2.0, 2.0], [2.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
     assert settled_at(run, 0).tolist() == [100, 10, np.inf]
+
+
+def test_a_page_links_what_was_written_and_no_other_run_s(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in (["nqm", "--optim", "la_prop", "--lr", "0.1", "--h2", "20", "--sigma", "0.2", "--steps", "20"],
+                    ["nonconvex", "--optim", "adamw", "--lr", "0.8", "--steps", "20"]):  # fmt: skip
+        outcome = CliRunner().invoke(app, [*command, "--repeats", "2"])
+        assert outcome.exit_code == 0, outcome.output
+        page = Path("simulations", command[0], f"{command[0]}.md")
+        links = re.findall(r"\]\(([^)]*)\)", page.read_text())
+        assert links and all((page.parent / link).is_file() for link in links)
+    assert "|theta| < 0.1" in outcome.output and "\\" not in outcome.output
 
 
 def test_commands_write_the_same_files_twice(tmp_path):

@@ -71,3 +71,10 @@ def test_a_wrong_path_is_a_problem_though_it_was_right_before(quick, monkeypatch
     monkeypatch.setattr(foreach, "step", lambda slots, c: step(slots, c._replace(eps=0.1)))
     problems = doctor.examine().problems
     assert len(problems) == 3 and all("parameters and state differ from the plain path's by" in p for p in problems)
+
+
+def test_a_difference_that_is_not_finite_is_null():
+    verdict = checks.Verdict(ok=False, difference=float("inf"), tolerance=1e-6, detail="not a number")
+    found = doctor.Diagnosis({}, "cpu", [], 1, None, {}, {}, {}, {"a": verdict}, {}, [])
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["checks"]["a"]["difference"] is None
+    assert found.checks["a"].difference == float("inf")

@@ -145,6 +145,30 @@ def test_what_lies_where_the_run_would_be_made_again_stays(runs, tmp_path):
     assert (tmp_path / "model.run" / "mine.txt").read_text() == "mine" and not (tmp_path / "model").exists()
 
 
+def test_runs_that_lie_where_another_would_be_made_again_are_never_removed(runs, glue, tiny_models, tmp_path):
+    """OUT.run is a place of the command's own only where the command made it."""
+    kept = tmp_path / "kept.run"
+    run(config_of("rte", glue, tiny_models["bert"], kept, save_model=True))
+    before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    assert call(kept, "--out", tmp_path / "kept").exit_code == 0
+    assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
+    best = best_of(runs)
+    shutil.copytree(runs / best.run_id, tmp_path / "single.run" / best.run_id)
+    refused = call(tmp_path / "single.run", "--out", tmp_path / "single")
+    assert isinstance(refused.exception, UsageError) and "holds something else" in str(refused.exception)
+    assert read_record(tmp_path / "single.run" / best.run_id) == best
+
+
+def test_the_card_names_a_base_model_of_the_hub_only_and_shows_what_there_is(tiny_models, tmp_path):
+    record = make_record("rte", "adam")
+    assert 'base_model: "' + record.config.model + '"' in write_model_card(record, tmp_path).read_text()
+    local = record.model_copy(update={"config": record.config.replace(model=tiny_models["bert"])})
+    assert "base_model" not in write_model_card(local, tmp_path).read_text()
+    best = record.best.model_copy(update={"metrics": {"validation": {"accuracy": None}}})
+    infinite = record.model_copy(update={"epochs": [best], "best_epoch": 0})
+    assert "| validation | accuracy | - |" in write_model_card(infinite, tmp_path).read_text()
+
+
 def test_weights_of_an_earlier_record_do_not_pass_for_kept_ones(glue, tiny_models, tmp_path):
     config = config_of("rte", glue, tiny_models["bert"], tmp_path)
     run(config.replace(save_model=True))

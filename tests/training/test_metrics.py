@@ -17,6 +17,12 @@ def test_accuracy_and_f1_by_hand():
     assert value == pytest.approx({"accuracy": 3 / 5, "f1": 2 * 2 / (2 * 2 + 1 + 1)})
 
 
+def test_nothing_is_written_to_the_library_s_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr("evaluate.config.HF_METRICS_CACHE", str(tmp_path / "cache"))
+    assert GlueMetric("rte").compute(predictions=[1, 0], references=[1, 1]) == {"accuracy": 0.5}
+    assert not any(tmp_path.iterdir())
+
+
 def test_matthews_by_hand():
     # TP 2, TN 1, FP 1, FN 1: (2*1 - 1*1) / sqrt(3 * 3 * 2 * 2) = 1/6
     value = metrics.compute(TASKS["cola"], np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 1, 0]))

@@ -94,3 +94,14 @@ def test_tensorboard_gets_the_curves_and_the_hyperparameters(glue, tiny_models, 
     (metric,) = plugin("experiment").experiment.metric_infos
     assert metric.name.tag == "eval/validation_accuracy"
     assert plugin("session_end_info").session_end_info.status == 1  # success
+
+
+def test_a_run_made_anew_leaves_one_curve_in_tensorboard(glue, tiny_models, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = config_of("rte", glue, tiny_models["bert"], tmp_path, report_to="tensorboard")
+    first = run(config)
+    again = run(config.replace(force=True))
+    events = EventAccumulator(str(tmp_path / first.run_id / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == again.curves["step"]
+    assert len(list((tmp_path / first.run_id / "tensorboard").iterdir())) == 1

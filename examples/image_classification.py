@@ -386,7 +386,7 @@ def train(run: Run, preset: ImagePreset, data: dict[str, Any], classes: int) -> 
 def run_all(args: argparse.Namespace, preset: ImagePreset, accelerator: Accelerator) -> None:
     least = 16 if preset.crop else 8
     if preset.width < least:
-        raise UsageError(f"--width {preset.width}: take {least} or more; on some CPUs torch's convolutions crash below that")
+        raise UsageError(f"--width {preset.width}: take {least} or more; on some CPUs torch's convolutions crash below")
     data, classes, contents = read_data(preset, accelerator.device)
     runs.search(args, preset, accelerator, contents, lambda run: train(run, preset, data, classes))
 

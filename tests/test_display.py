@@ -21,7 +21,8 @@ def test_text_that_looks_like_markup_is_shown_as_it_is():
     assert said in shown.get()
 
 
-def test_a_bar_is_taken_down_however_training_ends():
+def test_a_bar_is_taken_down_however_training_ends(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True)
     with pytest.raises(KeyboardInterrupt), training_progress(console, get_task("rte")) as (progress,):

@@ -20,8 +20,8 @@ class GlueMetric(evaluate.Metric):
         super().__init__(config_name=self.task.name, keep_in_memory=True)
 
     def _build_data_dir(self) -> str:
-        """Where evaluate would keep predictions, which stay in memory here: nothing is made there."""
-        return self._data_dir_root
+        """The folder for predictions, which evaluate would make; here they stay in memory."""
+        return ""
 
     def _info(self) -> evaluate.MetricInfo:
         kind = datasets.Value("float32" if self.task.is_regression else "int64")

@@ -75,13 +75,11 @@ def test_the_wmt_preset_runs_two_updates_of_several_turns(examples: SimpleNamesp
     assert record["execution"]["speed_unit"] == "target tokens per second"
 
 
-def test_a_width_at_which_torch_crashes_is_refused(
-    examples: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for preset, least in (("demo", 8), ("imagenet", 16)):
-        words = ["--preset", preset, "--width", str(least - 1), "--out", str(tmp_path)]
-        assert examples.image_classification.main(words) == 2
-        assert f"--width {least - 1}: take {least} or more" in capsys.readouterr().err
+@pytest.mark.parametrize(("preset", "least"), [("demo", 8), ("imagenet", 16)])
+def test_a_width_at_which_torch_crashes_is_refused(preset: str, least: int, tmp_path: Path) -> None:
+    words = ["--preset", preset, "--width", least - 1, "--out", tmp_path]
+    done = script(EXAMPLES / "image_classification.py", *words)
+    assert done.returncode == 2 and f"--width {least - 1}: take {least} or more" in done.stderr
 
 
 def test_sentences_of_other_systems_and_damaged_files(examples: SimpleNamespace, tmp_path: Path) -> None:

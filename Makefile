@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: demo examples test slow real format docs pictures dist lint-workflows clean
 
@@ -20,14 +20,14 @@ test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST) --numprocesses logical --maxprocesses 4 -m "not slow"
+	$(PYTEST) -m "not slow"
 
 slow: .venv/installed
-	$(PYTEST) --numprocesses 3 -m slow  # which wait, for Ray most of all, more than they compute
+	$(PYTEST) -m slow
 
 real: .venv/installed
 	@test -d "$(GLUE_MVA_TEST_DATA)" || { echo "GLUE_MVA_TEST_DATA names no folder of the official GLUE files"; exit 1; }
-	$(PYTEST) --numprocesses logical --maxprocesses 4 tests/test_real_data.py
+	$(PYTEST) tests/test_real_data.py
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -91,15 +91,12 @@ def test_what_no_task_holds_is_refused_in_one_line(labels, columns, said, tmp_pa
     assert said in str(refused.value)
 
 
-def test_test_rows_in_another_order_are_refused(tmp_path):
+def test_test_rows_in_another_order_are_refused():
     """Predictions are numbered by row; a dataset that was shuffled or sorted would be scored as noise."""
-    for idx in ([0, 1, 2], [2, 0, 1]):
-        rows = Dataset.from_dict({**PAIR, "label": [-1, -1, -1], "idx": idx})
-        if idx == [0, 1, 2]:
-            assert checked(get_task("rte"), "test", rows, "x").num_rows == 3
-        else:
-            with pytest.raises(UsageError, match="x, split test: its rows are not in the official order"):
-                checked(get_task("rte"), "test", rows, "x")
+    rows = Dataset.from_dict({**PAIR, "label": [-1, -1, -1], "idx": [0, 1, 2]})
+    assert checked(get_task("rte"), "test", rows, "x").num_rows == 3
+    with pytest.raises(UsageError, match="x, split test: its rows are not in the official order"):
+        checked(get_task("rte"), "test", rows.select([2, 0, 1]), "x")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "deleted", "garbage", "no state", "state of words"])

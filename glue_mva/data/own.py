@@ -1,9 +1,7 @@
 """Rows of a task of the user's own, from its files or the Hub, checked row by row."""
 
-import errno
 import logging
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,16 +33,11 @@ def read_split(own: OwnTask, split: str, path: Path) -> dict[str, list[Any]]:
     """Columns of one file, as `load_files` has them."""
     kind = FORMATS[path.suffix.lower()]
     try:
-        if path.is_dir():  # pyarrow would read one
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if kind == "parquet":
-            rows, lines = _read_parquet(path)
-            counted = "row"
-        else:
-            rows, lines = READERS[kind](str(path), path.read_bytes())
-            counted = "line"
+        content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}; task {own.name} has its {split} rows there") from None
+    read, counted = (_read_parquet, "row") if kind == "parquet" else (READERS[kind], "line")
+    rows, lines = read(str(path), content)
     if not rows:
         raise UsageError(f"{path}: no rows")
     present = list(dict.fromkeys(name for row in rows for name in row)) if kind == "jsonl" else list(rows[0])
@@ -72,14 +65,14 @@ def from_hub(own: OwnTask, split: str, rows: Dataset) -> Dataset:
     return Dataset.from_dict(_checked(own, split, source, found, rows.column_names, places))
 
 
-def _read_parquet(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+def _read_parquet(source: str, content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
     import pyarrow
     from pyarrow import parquet
 
     try:
-        rows = parquet.read_table(path).to_pylist()
+        rows = parquet.read_table(pyarrow.BufferReader(content)).to_pylist()
     except pyarrow.ArrowInvalid as error:
-        raise UsageError(f"{path}: not a Parquet file: {first_line(error)}") from None
+        raise UsageError(f"{source}: not a Parquet file: {first_line(error)}") from None
     return rows, list(range(1, len(rows) + 1))
 
 

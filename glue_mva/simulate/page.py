@@ -19,6 +19,7 @@ from glue_mva.style import save_figure
 from glue_mva.text import Strong, markdown_table
 
 _DIGITS = "%.6g"
+_STABLE_LR = 0.1
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,6 @@ class Section:
 
     text: str
     claims: list[Claim]
-
-
-_STABLE_LR = 0.1
 
 
 def success_table(results: Sequence[NonconvexResult]) -> pd.DataFrame:

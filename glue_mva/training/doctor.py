@@ -3,7 +3,6 @@
 import contextlib
 import importlib.metadata
 import importlib.util
-import math
 import os
 import shutil
 import statistics
@@ -31,6 +30,7 @@ from glue_mva.models.selfcheck import packing_is_sound
 from glue_mva.optim import LaMAdam, LaProp, MAdam, selfcheck
 from glue_mva.optim.kernels import cpu
 from glue_mva.training import environment
+from glue_mva.training.results import finite
 
 HEADS = (64, 32)
 """Head sizes that are checked: of RoBERTa-base and of MiniLM."""
@@ -72,8 +72,7 @@ class Diagnosis:
         """As JSON takes it: a difference that is not finite is `null`."""
         found = asdict(self)
         for verdict in found["checks"].values():
-            if verdict["difference"] is not None and not math.isfinite(verdict["difference"]):
-                verdict["difference"] = None
+            verdict["difference"] = finite(verdict["difference"])
         return found
 
 

@@ -103,8 +103,7 @@ def routes_taken(parts: Sequence[Part]) -> list[RouteTaken]:
 
 def check_result(verdict: Verdict) -> CheckResult:
     """A verdict as a record keeps it."""
-    difference = None if verdict.difference is None else finite(verdict.difference)
-    return CheckResult(ok=verdict.ok, difference=difference, detail=verdict.detail)
+    return CheckResult(ok=verdict.ok, difference=finite(verdict.difference), detail=verdict.detail)
 
 
 def load_predictions(folder: Path, step: int, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -195,14 +195,14 @@ class _Run:
                     write_failure(RunRecord(status="failed", error=said, **self.known), self.folder)
             self._close_trackers(ok=False)
             raise
-        written = not writes
+        ok = False
         try:
             if writes:
                 self._write(record, self._predictions(record) | tested)
-                written = True
                 shutil.rmtree(self.work, ignore_errors=True)
+            ok = record.status == "ok"
         finally:
-            self._close_trackers(ok=written and record.status == "ok")
+            self._close_trackers(ok=ok)
         return record
 
     def _close_trackers(self, *, ok: bool) -> None:

@@ -122,10 +122,11 @@ _BLOCK = re.compile(r"^([>=]|[#+-](?=[#\s-]|$)|\d+(?=[.)](?:\s|$)))")
 
 def markdown(text: str) -> str:
     """Plain text -> GitHub-flavoured markdown that shows that text, on one line."""
-    return _BLOCK.sub(lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}", _inline(text))
+    return _BLOCK.sub(lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}", inline_markdown(text))
 
 
-def _inline(text: str) -> str:
+def inline_markdown(text: str) -> str:
+    """The same inside a line, where no list or heading begins."""
     return _MARKUP.sub(lambda found: f"\\{found[0]}", clean(text, 10**6))
 
 
@@ -134,7 +135,7 @@ class Strong(str):
 
 
 def _cell(text: str) -> str:
-    return f"**{_inline(text)}**" if isinstance(text, Strong) else _inline(text)
+    return f"**{inline_markdown(text)}**" if isinstance(text, Strong) else inline_markdown(text)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> str:

@@ -8,10 +8,9 @@ import pandas as pd
 
 from glue_mva.report import suite
 from glue_mva.report.aggregate import Row, Study, missing_reason
-from glue_mva.report.comparisons import Pair
 from glue_mva.report.stats import ALPHA
 from glue_mva.report.suite import Estimate
-from glue_mva.text import interval, markdown, markdown_table, number, p_equals, p_value, score, seeds_text, signed
+from glue_mva.text import markdown, markdown_table, number, p_equals, score
 
 
 @dataclass(frozen=True)
@@ -20,9 +19,9 @@ class Summary:
 
     row: Row
     mean: Estimate
-    """Of the tasks' means."""
+    """Of the tasks' means; t interval over seeds."""
     iqm: Estimate
-    """Interquartile mean of all scores."""
+    """Interquartile mean of all scores; bootstrap interval over seeds."""
     mean_rank: float
 
 
@@ -43,11 +42,10 @@ def across(made: Study) -> Across:
         return Across(len(made.tasks), [], math.nan)
     scores = {row.name: [made.values(task, row.name) for task in made.tasks] for row in rows}
     medians = np.array([[np.median(scores[row.name][k]) for row in rows] for k in range(len(made.tasks))])
-    summaries = [
-        Summary(row, suite.estimate(suite.mean_of_means, scores[row.name]),
-                suite.estimate(suite.interquartile_mean, scores[row.name]), float(rank))
-        for row, rank in zip(rows, suite.mean_ranks(medians), strict=True)
-    ]  # fmt: skip
+    summaries = []
+    for row, rank in zip(rows, suite.mean_ranks(medians), strict=True):
+        mean, iqm = suite.mean(scores[row.name]), suite.estimate(suite.interquartile_mean, scores[row.name])
+        summaries.append(Summary(row, Estimate(mean.value, *mean.interval), iqm, float(rank)))
     return Across(len(made.tasks), summaries, suite.friedman_p(medians))
 
 
@@ -63,9 +61,10 @@ def across_markdown(found: Across, made: Study) -> str:
     """Table of averages and ranks, and Friedman's test in a sentence."""
     if not found.summaries:
         return ""
-    body = [[s.row.label, score(s.mean.value), _between(s.mean), score(s.iqm.value), _between(s.iqm),
-             number(s.mean_rank, 2)] for s in found.summaries]  # fmt: skip
-    text = markdown_table(["Method", "Mean", "95 %", "Interquartile mean", "95 %", "Mean rank"], body)
+    body = [
+        [s.row.label, score(s.mean.value), estimate_interval(s.mean), number(s.mean_rank, 2)] for s in found.summaries
+    ]
+    text = markdown_table(["Method", "Mean", "95 %", "Mean rank"], body)
     left_out = [row.label for row in made.rows if all(row != s.row for s in found.summaries)]
     if not math.isnan(found.friedman_p):
         chance = "differ by more than chance" if found.friedman_p <= ALPHA else "could differ so by chance"
@@ -75,23 +74,6 @@ def across_markdown(found: Across, made: Study) -> str:
     return text
 
 
-def _between(found: Estimate) -> str:
+def estimate_interval(found: Estimate) -> str:
+    """`56.36 to 59.44`, or a dash."""
     return "-" if math.isnan(found.low) else f"{score(found.low)} to {score(found.high)}"
-
-
-def verdicts_markdown(pairs: list[Pair]) -> str:
-    """One line per pair: the average difference, how sure it is, and what would settle it."""
-    body = []
-    for pair in pairs:
-        value, low, high = math.nan, math.nan, math.nan
-        if pair.difference is not None:
-            value, (low, high) = pair.difference.value, pair.difference.interval
-        seeds = seeds_text(pair.seeds_to_decide) if pair.verdict == "not decided" else "-"
-        signs = np.sign([c.difference_of_medians for c in pair.compared])
-        counts = ", ".join(str((signs == sign).sum()) for sign in (1, 0, -1))
-        body.append([pair.name, pair.verdict, signed(value), interval(low, high),
-                     interval(pair.examples_low, pair.examples_high), p_value(pair.p), p_value(pair.p_holm), seeds,
-                     score(pair.improvement.value), _between(pair.improvement), counts])  # fmt: skip
-    header = ["Pair", "Verdict", "Difference", "95 % (seeds)", "95 % (seeds, examples)", "p", "p Holm",
-              "Seeds to decide", "P(higher)", "95 %", "Tasks higher, equal, lower"]  # fmt: skip
-    return markdown_table(header, body, "ll" + "r" * 9)

@@ -32,15 +32,18 @@ def _accuracy(sums: Floats, rows: int) -> Floats:
 
 
 def _matthews_terms(labels: NDArray, outputs: NDArray) -> Floats:
-    predicted, actual = predicted_classes(outputs) == 1, labels == 1
-    return np.stack([predicted & actual, predicted, actual], axis=1).astype(float)
+    classes = np.arange(outputs.shape[-1])
+    predicted, actual = predicted_classes(outputs)[:, None] == classes, labels[:, None] == classes
+    both = (predicted & actual).any(axis=1, keepdims=True)
+    return np.concatenate([both, predicted, actual], axis=1).astype(float)
 
 
 def _matthews(sums: Floats, rows: int) -> Floats:
-    both, predicted, actual = np.moveaxis(sums, -1, 0)
-    spread = predicted * (rows - predicted) * actual * (rows - actual)
+    """Of any number of classes (Gorodkin 2004), as scikit-learn has it."""
+    both, (predicted, actual) = sums[..., 0], np.split(sums[..., 1:], 2, axis=-1)
+    spread = (rows**2 - (predicted**2).sum(axis=-1)) * (rows**2 - (actual**2).sum(axis=-1))
     safe = np.where(spread > 0, spread, 1.0)
-    return np.where(spread > 0, (rows * both - predicted * actual) / np.sqrt(safe), 0.0)
+    return np.where(spread > 0, (rows * both - (predicted * actual).sum(axis=-1)) / np.sqrt(safe), 0.0)
 
 
 def _pearson_terms(labels: NDArray, outputs: NDArray) -> Floats:
@@ -70,7 +73,7 @@ METRICS = {
     "matthews_correlation": _Metric(_matthews_terms, _matthews),
     "pearson": _Metric(_pearson_terms, _pearson),
 }
-"""Headline metric -> how to resample it. Binary labels for `matthews_correlation`."""
+"""Headline metric -> how to resample it."""
 
 
 class Draws(NamedTuple):

@@ -61,7 +61,8 @@ def drawings(found: Results) -> list[Drawing]:
         Drawing("scores", f"Score of every final seed{paper}",
                 partial(plots.scores_figure, made, with_paper=found.with_paper)),
         Drawing("search", "Search score by the one hyperparameter that was searched; a dot is a seed, a ring the "
-                "chosen point, a cross a run without a score", partial(search_plots.line_figure, searches, rows)),
+                "chosen point, a cross a run without a score, an arrow one below the panel",
+                partial(search_plots.line_figure, searches, rows)),
         Drawing("heatmap", heatmap, partial(search_plots.heatmap_figure, searches, rows)),
         Drawing("expected-best", "Expected best search score against runs tried",
                 partial(search_plots.expected_best_figure, searches, rows)),

@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
-from glue_mva.report.across import across_markdown, verdicts_markdown
+from glue_mva.report.across import across_markdown, estimate_interval
 from glue_mva.report.comparisons import Pair
 from glue_mva.report.results import Results
 from glue_mva.report.selection import selection_markdown
@@ -18,6 +19,7 @@ from glue_mva.tasks import TASKS
 from glue_mva.text import (
     clean,
     count,
+    inline_markdown,
     interval,
     markdown,
     markdown_table,
@@ -55,18 +57,18 @@ class Page:
 
 _VERDICTS = """\
 Difference: of mean scores, averaged over tasks, in points. Intervals: t interval over seeds; bootstrap over seeds and
-dev examples, which understates the spread of few seeds. p: permutation test over seeds, then adjusted by Holm over
-pairs. Better or worse: the adjusted p is at most .05 and the interval over seeds leaves out 0. Practically equal: that
-whole interval, which is not adjusted, lies within {margin:g} points. Seeds to decide: per optimizer and task, with 80 %
-power, if difference and spread are as found; from few seeds that is an order of magnitude. P(higher): that one seed of
-the first scores higher than one of the second, averaged over tasks. Tasks are taken as they are; others could differ.
-All numbers: [verdicts.csv](verdicts.csv).
+dev examples, which understates the spread of few seeds, as that of P(higher) does. All take the chosen hyperparameters
+as given: the luck of the search is in none. p: permutation test over seeds, then adjusted by Holm over pairs. Better or
+worse: the adjusted p is at most .05 and the interval over seeds leaves out 0. Practically equal: that whole interval,
+which is not adjusted, lies within {margin:g} points. Seeds to decide: per optimizer and task, with 80 % power, if
+difference and spread are as found; from few seeds that is an order of magnitude. P(higher): that one seed of the first
+scores higher than one of the second, averaged over tasks. Tasks are taken as they are; others could differ. All
+numbers: [verdicts.csv](verdicts.csv).
 """
 
 _ACROSS = """\
-Intervals: bootstrap over seeds within tasks. The interquartile mean is that of the middle half of all scores, which
-leaves out the easiest and the hardest tasks. Ranks are of medians, 1 the highest. All numbers:
-[across.csv](across.csv).
+Mean: of the tasks' means, with its t interval over seeds. Ranks are of medians, 1 the highest. All numbers:
+[across.csv](across.csv), the interquartile mean among them.
 """
 
 _COMPARISONS = """\
@@ -137,10 +139,28 @@ def _verdicts(page: Page) -> str:
     lines = []
     for pair in decided_first(page.found.pairs):
         rest = pair.sentence.removeprefix(lead(pair))
-        lines.append(f"- **{markdown(lead(pair))}**{markdown('x' + rest)[1:]}\n")
+        lines.append(f"- **{inline_markdown(lead(pair))}**{inline_markdown(rest)}\n")
     if not lines:
         lines.append("One row: nothing to compare.\n")
     return "".join(lines)
+
+
+def verdicts_markdown(pairs: Sequence[Pair]) -> str:
+    """One line per pair: the average difference, how sure it is, and what would settle it."""
+    body = []
+    for pair in pairs:
+        value, low, high = math.nan, math.nan, math.nan
+        if pair.difference is not None:
+            value, (low, high) = pair.difference.value, pair.difference.interval
+        seeds = seeds_text(pair.seeds_to_decide) if pair.verdict == "not decided" else "-"
+        signs = np.sign([c.difference_of_medians for c in pair.compared])
+        counts = ", ".join(str((signs == sign).sum()) for sign in (1, 0, -1))
+        body.append([pair.name, pair.verdict, signed(value), interval(low, high),
+                     interval(pair.examples_low, pair.examples_high), p_value(pair.p), p_value(pair.p_holm), seeds,
+                     score(pair.improvement.value), estimate_interval(pair.improvement), counts])  # fmt: skip
+    header = ["Pair", "Verdict", "Difference", "95 % (seeds)", "95 % (seeds, examples)", "p", "p Holm",
+              "Seeds to decide", "P(higher)", "95 %", "Tasks higher, equal, lower"]  # fmt: skip
+    return markdown_table(header, body, "ll" + "r" * 9)
 
 
 def _notes(page: Page) -> str:

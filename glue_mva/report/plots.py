@@ -107,11 +107,10 @@ def scores_figure(made: Study, *, with_paper: bool = False) -> "Figure":
     """Every final seed's score, one panel per task, one line per row; a tick is the median."""
     look = looks(made.rows)
     names = [figure_text(row.label, NAME_WIDTH) for row in made.rows]
-    lines = len(names) * max(1.5, 1.2 + max(name.count("\n") for name in names))
     columns = balanced(len(made.tasks), 4 if max(len(name) for name in names) < 15 else 3)
     with figure_style():
         width = TEXT_WIDTH if len(made.tasks) > 1 else COLUMN_WIDTH + 1
-        fig, axes = panels(len(made.tasks), columns, width, 0.6 + 0.13 * lines, sharey="row")
+        fig, axes = panels(len(made.tasks), columns, width, 0.6 + 0.13 * _lines(names), sharey="row")
         fig.set_figheight(fig.get_figheight() + 0.2)
         for number, (ax, task) in enumerate(zip(axes, made.tasks, strict=True)):
             for place, row in enumerate(made.rows):
@@ -149,52 +148,55 @@ def _one_row_of_scores(ax: "Axes", made: Study, task: str, row: Row, place: int,
 
 
 def forest_figure(made: Study, pairs: Sequence[Pair], margin: float) -> "Figure | None":
-    """Difference of means of each pair with its interval, task by task and over all tasks, in one panel; `None` where
-    nothing was compared."""
+    """Difference of means of each pair with its interval, one panel per task and one for all tasks, one line per pair;
+    `None` where nothing was compared."""
     drawn = [pair for pair in pairs if pair.difference is not None]
     if not drawn:
         return None
     look = looks(made.rows)
-    entries: list[tuple[str, Look]] = []
-    for pair in drawn:
-        own = look[pair.a.name]
-        taken = [known for _, known in entries]
-        entries.append((pair.name, _free([own, own.as_control()], taken, look.values())))
-    lines = [*made.tasks, *([ALL] if len(made.tasks) > 1 else [])]
-    step = 0.8 / len(drawn)
+    shown = [*made.tasks, *([ALL] if len(made.tasks) > 1 else [])]
+    names = [figure_text(pair.name, NAME_WIDTH) for pair in drawn]
+    columns = balanced(len(shown), 3)
     with figure_style():
-        fig = new_figure(5.2, 0.55 + len(lines) * (0.12 + 0.1 * len(drawn)))
-        ax = fig.subplots()
-        ax.axvspan(-margin, margin, color="#EDEDED", linewidth=0)
-        ax.axvline(0, color=MUTED, linewidth=0.7)
-        for number, (pair, (_, own)) in enumerate(zip(drawn, entries, strict=True)):
-            shift = (number - (len(drawn) - 1) / 2) * step
-            for place, values in enumerate(_differences(pair, lines)):
+        width = TEXT_WIDTH if len(shown) > 1 else COLUMN_WIDTH + 1
+        fig, axes = panels(len(shown), columns, width, 0.55 + 0.12 * _lines(names), sharey="row")
+        fig.set_figheight(fig.get_figheight() + 0.2)
+        for number, (ax, task) in enumerate(zip(axes, shown, strict=True)):
+            ax.axvspan(-margin, margin, color="#EDEDED", linewidth=0)
+            ax.axvline(0, color=MUTED, linewidth=0.7)
+            for place, pair in enumerate(drawn):
+                own = look[pair.a.name]
+                values = _differences(pair).get(task)
                 if values is not None:
-                    _draw_interval(ax, values, place + shift, own, bold=lines[place] == ALL)
-        ax.set_yticks(range(len(lines)), [TASKS[line].title if line in TASKS else line for line in lines])
-        ax.set_ylim(len(lines) - 0.5, -0.5)
-        ax.tick_params(axis="y", length=0)
-        for place in range(1, len(lines)):
-            last = lines[place] == ALL
-            ax.axhline(place - 0.5, color=MUTED if last else "#E4E4E4", linewidth=0.6 if last else 0.4)
+                    _draw_interval(ax, values, place, own.as_control() if pair.b.matched else own, bold=task == ALL)
+            ax.set_title(TASKS[task].heading if task in TASKS else task)
+            ax.locator_params(axis="x", nbins=5)
+            ax.tick_params(axis="y", length=0)
+            if number % columns == 0:
+                ax.set_yticks(range(len(names)), names)
+                ax.set_ylim(len(names) - 0.5, -0.5)
         note = f"difference of mean dev scores {TIMES} 100 and 95 % t interval over seeds; grey: within {margin:g}"
-        ax.set_xlabel(note, fontsize=7)
-        add_legend(fig, entries)
+        fig.supxlabel(note, fontsize=7)
     return fig
 
 
-def _differences(pair: Pair, lines: Sequence[str]) -> list[tuple[float, float, float] | None]:
-    """Value, low and high of each line of a forest plot; `None` where there is none."""
+def _lines(names: Sequence[str]) -> float:
+    """Room for names beside an axis, in lines of text."""
+    return len(names) * max(1.5, 1.2 + max(name.count("\n") for name in names))
+
+
+def _differences(pair: Pair) -> dict[str, tuple[float, float, float]]:
+    """Value, low and high by task, and over all of several."""
     known = {c.task: (c.difference_of_means, c.means_low, c.means_high) for c in pair.compared}
     if pair.difference is not None and len(known) > 1:
         known[ALL] = (pair.difference.value, *pair.difference.interval)
-    return [known.get(line) for line in lines]
+    return known
 
 
 def _draw_interval(ax: "Axes", values: tuple[float, float, float], place: float, look: Look, *, bold: bool) -> None:
     value, low, high = values
     if not math.isnan(low):
-        ax.plot([low, high], [place, place], color=look.color, linewidth=1.8 if bold else 1.0, solid_capstyle="butt")
+        ax.plot([low, high], [place, place], color=look.color, linestyle=look.line, linewidth=1.8 if bold else 1.0,
+                solid_capstyle="butt")  # fmt: skip
     ax.plot([value], [place], linestyle="", marker=look.marker, color=look.color, markerfacecolor=look.face,
             markeredgewidth=0.8, markersize=5 if bold else 3.5)  # fmt: skip

@@ -49,8 +49,8 @@ def _on_axis(values: "pd.Series[Any]") -> "pd.Series[Any]":
 
 def line_figure(found: Sequence[Selection], rows: Sequence[Row]) -> "Figure | None":
     """Search score against the one hyperparameter that was searched, one panel per task and hyperparameter, one line
-    per row; a dot is a seed, a ring the chosen point, a cross a run without a score. `None` where no cell searched just
-    one."""
+    per row; a dot is a seed, a ring the chosen point, a cross a run without a score, an arrow one below the panel.
+    `None` where no cell searched just one."""
     single = [(s, names[0]) for s in found if len(names := searched(s)) == 1]
     if not single:
         return None
@@ -62,15 +62,19 @@ def line_figure(found: Sequence[Selection], rows: Sequence[Row]) -> "Figure | No
         fig, axes = panels(len(keys), columns, TEXT_WIDTH if len(keys) > 1 else 3.4, 1.75)
         for number, (ax, (task, name)) in enumerate(zip(axes, keys, strict=True)):
             ticks: set[float] = set()
-            for s in (s for s, its in single if (s.task, its) == (task, name)):
+            same = [s for s, its in single if (s.task, its) == (task, name)]
+            scores = pd.concat([s.runs["score"] for s in same])
+            bottom = _bottom(scores)
+            ax.margins(x=0.08, y=0.1)
+            for s in same:
                 own = look[s.row.name]
                 at, tried = _on_axis(s.points[name]), _on_axis(s.runs[name])
                 ax.plot(at, s.points["median"], color=own.color, linestyle=own.line, zorder=2)
                 ax.plot(tried, s.runs["score"], linestyle="", marker=own.marker, color=own.color,
                         markerfacecolor=own.face, markersize=3, zorder=3)  # fmt: skip
-                lost = tried[s.runs["score"].isna()]
-                ax.plot(lost, [0.03] * len(lost), linestyle="", marker="x", color=own.color, markersize=4,
-                        transform=ax.get_xaxis_transform())  # fmt: skip
+                for marker, there in (("x", s.runs["score"].isna()), ("v", s.runs["score"] < bottom)):
+                    ax.plot(tried[there], [0.03] * there.sum(), linestyle="", marker=marker, color=own.color,
+                            markersize=4, transform=ax.get_xaxis_transform())  # fmt: skip
                 chosen = s.points[name] == (in_table(s.chosen)[name] if s.chosen else None)
                 ax.plot(at[chosen], s.points["median"][chosen], linestyle="", marker="o", markersize=8, color=own.color,
                         markerfacecolor="none", markeredgewidth=0.8)  # fmt: skip
@@ -80,9 +84,17 @@ def line_figure(found: Sequence[Selection], rows: Sequence[Row]) -> "Figure | No
             ax.set_title(TASKS[task].title)
             ax.set_xlabel(_label(name))
             ax.set_ylabel(unit(task) if number % columns == 0 or unit(task) != unit(keys[number - 1][0]) else "")
-            ax.margins(x=0.08, y=0.1)
+            if (scores < bottom).any():
+                ax.set_ylim(bottom, scores.max() + 0.1 * (scores.max() - bottom))
         add_legend(fig, [(row.label, look[row.name]) for row in drawn])
     return fig
+
+
+def _bottom(scores: "pd.Series[float]") -> float:
+    """Where a panel may end: twice as far below the lowest quarter of the scores as the best is above it. So a run that
+    fell apart does not flatten all others. NaN without scores."""
+    low, high = scores.quantile(0.25), scores.max()
+    return float(low - 2 * (high - low))
 
 
 def _number_axis(ax: "Axes", name: str, values: list[float]) -> None:

@@ -1,7 +1,7 @@
 """Which hyperparameters were chosen, from how many, and how much that choice flatters its own score."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ from glue_mva.report import stats
 from glue_mva.report.aggregate import POINT, Row, Study, values_of
 from glue_mva.report.columns import column, in_columns, in_table
 from glue_mva.sweep.hparams import Hparams, further_from, shown
-from glue_mva.sweep.protocol import cells
+from glue_mva.sweep.protocol import Cell, cells
 from glue_mva.tasks import TASKS
 from glue_mva.text import markdown_table, rate, score, signed
 
@@ -43,21 +43,18 @@ class Selection:
     flattered."""
     flattery: stats.Flattery = field(default_factory=lambda: stats.Flattery(math.nan, math.nan))
     best_of: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    """Expected best score of 1, 2, ... search runs (Dodge et al. 2019)."""
+    """Expected best score of 1, 2, ... search runs at the rates of the sweep's file (Dodge et al. 2019)."""
 
 
 def selections(made: Study) -> list[Selection]:
     """One per task and row that searched among at least two points."""
-    found = (_selection(made, task, row) for task in made.tasks for row in made.rows)
-    searched = [s for s in found if len(s.points) > 1]
-    if made.sweep is not None and made.sweep.extend_lr:
-        table = cells(made.sweep)
-        for s in searched:
-            s.added = sorted(set(s.points["lr"]) - table[s.task, s.row.name].rates)
-    return searched
+    grid = cells(made.sweep) if made.sweep is not None and made.sweep.extend_lr else {}
+    found = (_selection(made, task, row, grid) for task in made.tasks for row in made.rows)
+    return [s for s in found if len(s.points) > 1]
 
 
-def _selection(made: Study, task: str, row: Row) -> Selection:
+def _selection(made: Study, task: str, row: Row, grid: Mapping[tuple[str, str], Cell]) -> Selection:
+    """`grid`: the sweep's cells, where the search may have gone on beyond their learning rates."""
     runs = made.of(task, row.name, "search")
     scored = runs.assign(value=values_of)
     further = [in_columns(further_from(text)) for text in scored["further"]]
@@ -70,7 +67,9 @@ def _selection(made: Study, task: str, row: Row) -> Selection:
     result = Selection(task, row, points, scored[[*names, "seed", "score"]], made.chosen.get((task, row.name)), names)
     if len(points) < 2:
         return result
-    result.best_of = stats.expected_best(_tried(scored))
+    if grid:
+        result.added = sorted(set(points["lr"]) - grid[task, row.name].rates)
+    result.best_of = stats.expected_best(_tried(scored[~scored["lr"].isin(result.added)]))
     if result.chosen is None:
         return result
     result.edges = edges(points, result.chosen)
@@ -145,8 +144,8 @@ def selection_markdown(found: list[Selection]) -> str:
                 "a better point may lie outside\n" for s in found if s.edges]  # fmt: skip
     added = [f"- {TASKS[s.task].title}, {s.row.label}: {', '.join(map(rate, s.added))}\n" for s in found if s.added]
     if added:
-        text += ("\nLearning rates that were added beyond an end of the grid; the expected best of such a row is not "
-                 f"to be compared with others':\n\n{''.join(added)}")  # fmt: skip
+        text += ("\nLearning rates that were added beyond an end of the grid, and are left out of the expected best of "
+                 f"so many runs:\n\n{''.join(added)}")  # fmt: skip
     return text + (f"\nAt the edge of the grid:\n\n{''.join(warnings)}" if warnings else "")
 
 

@@ -89,9 +89,10 @@ def speed_markdown(found: Sequence[Reach], made: Study) -> str:
     """A table per baseline: its own line first, then the rows that are compared with it."""
     labels = {row.name: row.label for row in made.rows}
     known = {(reach.task, reach.row, reach.baseline): reach for reach in found}
+    pairs = {(reach.row, reach.baseline) for reach in found}
     parts = []
     for base in dict.fromkeys(reach.baseline for reach in found):
-        followers = [row for row in made.rows if any(r.row == row.name != base == r.baseline for r in found)]
+        followers = [row for row in made.rows if row.name != base and (row.name, base) in pairs]
         own = next(row for row in made.rows if row.name == base)
         if not followers:
             continue

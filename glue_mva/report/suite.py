@@ -4,6 +4,7 @@ A suite is one array of scores per task, seeds last: (..., seeds). Tasks are tak
 random: an interval says what other seeds could do on these tasks, not what other tasks could do.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats as sps
 
 from glue_mva.report import stats
-from glue_mva.report.stats import ALPHA, LEVEL, POWER, RESAMPLES
+from glue_mva.report.stats import ALPHA, EXACT_LIMIT, LEVEL, POWER, RESAMPLES
 
 Floats = NDArray[np.float64]
 Suite = Sequence[Floats]
@@ -22,11 +23,6 @@ Suite = Sequence[Floats]
 ARRANGEMENTS = 9_999
 FEWEST_TASKS, FEWEST_ROWS = 5, 3
 """Friedman's test with fewer says nothing."""
-
-
-def mean_of_means(suite: Suite) -> Floats:
-    """Mean over tasks of the mean over seeds."""
-    return np.mean([scores.mean(axis=-1) for scores in suite], axis=0)
 
 
 def mean_of_medians(suite: Suite) -> Floats:
@@ -57,7 +53,7 @@ def bootstrap(statistic: Callable[..., Floats], *suites: Suite, resamples: int =
 
 
 class Estimate(NamedTuple):
-    """A statistic and its 95 % percentile interval."""
+    """A value and its 95 % interval."""
 
     value: float
     low: float
@@ -130,6 +126,11 @@ def difference(a: Suite, b: Suite, paired: Sequence[bool]) -> Difference:
     return Difference(float(np.mean(gaps)), math.sqrt(total) / len(gaps), float(freedom), seeds)
 
 
+def mean(suite: Suite) -> Difference:
+    """Mean over tasks of the mean over seeds, as a difference from 0 on every seed."""
+    return difference(suite, [np.zeros_like(scores) for scores in suite], [True] * len(suite))
+
+
 def _varies(values: ArrayLike) -> bool:
     return bool(np.ptp(np.round(np.asarray(values, dtype=float), 8)) > 0)
 
@@ -144,22 +145,38 @@ def permutation_p(a: Suite, b: Suite, paired: Sequence[bool]) -> float:
     """Two-sided p of the permutation test that no task has a difference of means, by the mean difference over tasks:
     signs of pairs are flipped, or seeds divided anew, within each task. NaN where a task has one seed only.
 
-    One task: as `stats.permutation_p`. Several: 9,999 random arrangements, drawn with a fixed seed.
+    One task: as `stats.permutation_p`. Several: exact up to `EXACT_LIMIT` arrangements of all tasks together; beyond
+    that 9,999 random ones, drawn with a fixed seed.
     """
     if len(a) == 1:
         return stats.permutation_p(a[0], b[0], paired=paired[0])
     if min(len(scores) for scores in (*a, *b)) < 2:
         return math.nan
+    tasks = list(zip(a, b, paired, strict=True))
+    seen = sum(x.mean() - y.mean() for x, y, _ in tasks)
+    if math.prod(stats.arrangements(len(x), len(y), paired=same) for x, y, same in tasks) <= EXACT_LIMIT:
+        sums = np.zeros(1)
+        for x, y, same in tasks:
+            sums = np.add.outer(sums, _all_differences(x, y, same)).ravel()
+        return float((np.abs(sums) >= abs(seen) - 1e-9).mean())
     rng = np.random.default_rng(0)
-    seen, drawn = 0.0, np.zeros(ARRANGEMENTS)
-    for x, y, same in zip(a, b, paired, strict=True):
-        seen += x.mean() - y.mean()
+    drawn = np.zeros(ARRANGEMENTS)
+    for x, y, same in tasks:
         if same:
             drawn += rng.choice([-1.0, 1.0], size=(ARRANGEMENTS, len(x))) @ (x - y) / len(x)
         else:
             mixed = rng.permuted(np.tile(np.concatenate([x, y]), (ARRANGEMENTS, 1)), axis=1)
             drawn += mixed[:, : len(x)].mean(axis=1) - mixed[:, len(x) :].mean(axis=1)
     return float((1 + (np.abs(drawn) >= abs(seen) - 1e-9).sum()) / (1 + ARRANGEMENTS))
+
+
+def _all_differences(x: Floats, y: Floats, paired: bool) -> Floats:
+    """Difference of means of every arrangement of one task, (arrangements,)."""
+    if paired:
+        return np.array(list(itertools.product([-1.0, 1.0], repeat=len(x)))) @ (x - y) / len(x)
+    pool = np.concatenate([x, y])
+    first = pool[list(itertools.combinations(range(len(pool)), len(x)))].sum(axis=1)
+    return first / len(x) - (pool.sum() - first) / len(y)
 
 
 def seeds_to_decide(found: Difference, margin: float, fewest: int = 2, tests: int = 1) -> float:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from glue_mva.report import bootstrap, stats
 from glue_mva.tasks import TASKS
@@ -80,3 +81,12 @@ def test_chunks_do_not_change_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(bootstrap, "_WEIGHTS_PER_CHUNK", 50 * 7)
     pieces = bootstrap.resample_scores("pearson", labels, [outputs], 300, np.random.default_rng(0))
     assert pieces == pytest.approx(whole, rel=1e-12)
+
+
+def test_matthews_of_three_classes_is_scikit_learns() -> None:
+    rng = np.random.default_rng(2)
+    labels, outputs = rng.integers(3, size=90), rng.normal(size=(90, 3))
+    outputs[np.arange(60), labels[:60]] += 2
+    spec = bootstrap.METRICS["matthews_correlation"]
+    value = spec.value(spec.terms(labels, outputs).sum(axis=0), len(labels))
+    assert value == pytest.approx(sklearn.metrics.matthews_corrcoef(labels, outputs.argmax(axis=1)), abs=1e-12)

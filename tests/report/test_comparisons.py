@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from glue_mva.record import read_record, write_record
+from glue_mva.report import suite
 from glue_mva.report.aggregate import Row, Study, study
 from glue_mva.report.comparisons import Comparison, Pair, comparison_table, verdict_table
 from glue_mva.report.comparisons import compare as compare_all
 from glue_mva.report.load import load_runs
+from glue_mva.report.pairs import default_pairs
 from glue_mva.report.tables import table3
-from glue_mva.report.verdicts import judge, of_task
+from glue_mva.report.verdicts import judge, of_task, sentence
 from glue_mva.sweep.config import SweepConfig
 from tests.report.factory import make_record, write_predicted_run, write_run
 
@@ -332,3 +334,26 @@ def test_seeds_and_examples_together(tmp_path: Path) -> None:
     alone = [c.bootstrap_means_high - c.bootstrap_means_low for c in pair.tasks]
     assert width == pytest.approx(math.hypot(*alone) / 2, rel=0.1)
     assert len(comparison_table([pair])) == 2
+
+
+def test_seeds_too_few_to_show_anything_are_said_to_be(tmp_path: Path) -> None:
+    """Two tasks with two pairs each: 16 arrangements. Of three pairs of rows the smallest p is then 3 x 2 / 16."""
+    for task in ("rte", "sst2"):
+        for optim in ("adam", "laprop", "madam", "lamadam"):
+            for seed in (1, 2):
+                write_run(tmp_path, make_record(task, optim, score=80.0 + len(optim) * seed, seed=seed))
+    made = study(load_runs([tmp_path]), None)
+    (pair, *_) = compare_all(made, default_pairs(made.rows))
+    said = "; this many seeds cannot show a difference: the smallest p they can reach is .125, .375 after Holm; about "
+    assert pair.verdict == "not decided" and said in pair.sentence
+
+
+def test_a_bootstrap_narrower_than_the_t_interval_is_no_further_evidence() -> None:
+    found = suite.Difference(2.0, 0.3, 9, 4)
+    low, high = found.interval
+    tasks = [shown(0.1, 0.7)]
+    for wider in (False, True):
+        margin = 0.1 if wider else -0.1
+        pair = Pair(MADAM, ADAM, tasks, found, examples_low=low - margin, examples_high=high + margin, p=0.01,
+                    p_holm=0.01, verdict="better")  # fmt: skip
+        assert ("leaves out 0 too" in sentence(pair, 0.5, 1)) == wider

@@ -11,6 +11,7 @@ from glue_mva.report import drawing
 from glue_mva.report.aggregate import Row, ordered
 from glue_mva.report.plots import balanced, forest_figure, looks
 from glue_mva.report.results import results
+from glue_mva.report.search_plots import line_figure
 from glue_mva.style import OPTIMIZER_COLORS, figure_text
 from glue_mva.sweep import SweepConfig
 from glue_mva.sweep.kept import keep_sweep
@@ -118,16 +119,40 @@ def test_matched_rows_of_one_optimizer_do_not_look_alike() -> None:
     assert look["m:Mine"].as_control() not in look.values()  # as which a row of that optimizer would look
 
 
-def test_pairs_with_one_row_first_do_not_look_alike(tmp_path: Path) -> None:
-    for optim in ("adam", "laprop", "madam", "lamadam"):
-        for seed in (1, 2, 3):
-            write_run(tmp_path, make_record("rte", optim, score=70.0 + len(optim) + seed**2, seed=seed))
+def test_every_pair_has_a_line_in_every_panel_with_its_own_values(tmp_path: Path) -> None:
+    for task, spread in (("rte", 1.0), ("stsb", 0.1)):
+        for optim in ("adam", "laprop", "madam", "lamadam"):
+            for seed in (1, 2, 3):
+                score = 70.0 + spread * (len(optim) + seed ** len(optim) % 5)
+                write_run(tmp_path, make_record(task, optim, score=score, seed=seed))
     found = results(tmp_path, compare=["lamadam:adam", "lamadam:madam"])
     figure = forest_figure(found.made, found.pairs, found.margin)
     assert figure is not None and [pair.a.name for pair in found.pairs].count("lamadam") == 3
-    handles = figure.legends[0].legend_handles
-    drawn = {(h.get_color(), h.get_linestyle(), h.get_marker(), h.get_markerfacecolor()) for h in handles}
-    assert len(drawn) == len(found.pairs)
+    assert [ax.get_title() for ax in figure.axes] == ["RTE (Acc)", "STS-B (Pearson)", "all tasks"]
+    names = [label.get_text().replace("\n", " ") for label in figure.axes[0].get_yticklabels()]
+    assert names == [pair.name for pair in found.pairs]
+    for ax, task in zip(figure.axes, ("rte", "stsb", None), strict=True):
+        dots = {line.get_ydata()[0]: line.get_xdata()[0] for line in ax.lines if line.get_marker() not in ("", "None")}
+        for place, pair in enumerate(found.pairs):
+            assert pair.difference is not None
+            of_task = {c.task: c.difference_of_means for c in pair.compared}
+            assert dots[place] == pytest.approx(of_task[task] if task else pair.difference.value)
+
+
+def test_a_run_that_fell_apart_does_not_flatten_the_search(tmp_path: Path) -> None:
+    """The panel ends above it, and an arrow stands for it."""
+    for lr, score in ((1e-5, 84.0), (2e-5, 86.0), (4e-5, 87.0), (8e-5, 86.5), (1.6e-4, 15.0)):
+        for seed in (1, 2, 3):
+            write_run(tmp_path, make_record("rte", "adam", score=score + seed / 10 - 0.2, lr=lr, weight_decay=0.1,
+                                            seed=1000 + seed))  # fmt: skip
+    write_run(tmp_path, make_record("rte", "adam", score=87.0, lr=4e-5, weight_decay=0.1, seed=1))
+    found = results(tmp_path)
+    figure = line_figure(found.searches, found.made.rows)
+    assert figure is not None
+    low, high = figure.axes[0].get_ylim()
+    arrows = [line for line in figure.axes[0].lines if line.get_marker() == "v" and len(line.get_xdata())]
+    assert 15.1 < low < 83.8 and 87.1 < high < 2 * 87.1 - low
+    assert [list(line.get_xdata()) for line in arrows] == [[1.6e-4] * 3]
 
 
 def test_further_colours_can_be_told_apart() -> None:

@@ -118,3 +118,13 @@ def test_the_page_warns_at_the_edge(searched: Path) -> None:
 def test_no_search_no_table(tmp_path: Path) -> None:
     write_run(tmp_path, make_record("rte", "adam", score=70.0, seed=1))
     assert selections(study(load_runs([tmp_path]), None)) == []
+
+
+def test_rates_that_the_search_added_are_no_part_of_the_expected_best(searched: Path) -> None:
+    """The file has three rates; 8e-5 was added beyond the best of them."""
+    write_run(searched, make_record("rte", "adam", score=73.0, lr=8e-5, weight_decay=0.1, seed=1001))
+    extended = SWEEP.replace(lr=[1e-5, 2e-5, 4e-5], extend_lr=1)
+    (found,) = selections(study(load_runs([searched]), extended))
+    assert found.added == [8e-5] and len(found.points) == 4
+    assert found.best_of[0] == pytest.approx((70 + 72 + 75) / 3) and len(found.best_of) == 3
+    assert "left out of the expected best" in selection_markdown([found])

@@ -15,6 +15,7 @@ from glue_mva.errors import UsageError, shortened
 
 RECORD_FILE = "record.json"
 MODEL_FOLDER = "model"
+WORK_FOLDER = "work"
 
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """What the system says where nothing more can be written, whoever tries."""

@@ -252,6 +252,13 @@ class RunRecord(Part):
         return None if self.best_epoch is None else self.epochs[self.best_epoch]
 
     @property
+    def updates(self) -> int | None:
+        """Updates until the last evaluation, after which there are none; before the first, those that are planned."""
+        if self.epochs:
+            return self.epochs[-1].step
+        return self.schedule.max_steps if self.schedule is not None else None
+
+    @property
     def step_sizes(self) -> list[float | None]:
         """The paper's average step size at each point of the curve, over all parameters of the model: so it compares
         between a compact embedding and a whole one. `curves["step_size"]` is over `execution.trained_parameters`; the

@@ -83,9 +83,19 @@ def show_result(console: Console, record: RunRecord, config: ResolvedConfig) -> 
 
 
 def _paper_score(record: RunRecord) -> str:
-    """The paper's median for the same cell, where the run is comparable: its model, and all of the data."""
-    median = paper.TABLE3.get(record.config.optim, {}).get(record.config.task)
-    if median is None or record.config.model != paper.MODEL or record.data is None or record.data.partial:
+    """The paper's median for the same cell, where the run is as the paper's in all but learning rate and decay."""
+    config, data = record.config, record.data
+    median = paper.TABLE3.get(config.optim, {}).get(config.task)
+    if median is None or data is None or record.model is None or record.headline is None:
+        return ""
+    rows = not data.partial and record.headline.split != "holdout"
+    optimizer = not config.routes and not config.optim_spec.differing(config.optim_args)
+    model = config.model == paper.MODEL and record.model.start is None
+    if not (rows and optimizer and model and config.recipe == "paper"):
+        return ""
+    from glue_mva.report.settings import departures  # needs pandas
+
+    if departures(config.model_dump()):
         return ""
     return f"; the paper's median over 4 seeds: {median[0]:.2f} (standard error {median[1]:.2f})"
 

@@ -123,9 +123,9 @@ def _show_values(console: Any, name: str, config: ResolvedConfig) -> None:
     console.print(f"{name}: {config.task_spec.title} with {config.optim}, {config.model}{warning}")
     origins: dict[str, list[str]] = {}
     for key, origin in config.sources.items():
-        table, _, name = key.rpartition(".")
-        value = config.optim_args[name] if table else getattr(config, key)
-        origins.setdefault(origin, []).append(f"{name} {_shown(value)}")
+        table, _, field = key.rpartition(".")
+        value = config.optim_args[field] if table else getattr(config, key)
+        origins.setdefault(origin, []).append(f"{field} {_shown(value)}")
     for origin, values in origins.items():
         console.print(f"  {origin}: {', '.join(values)}", highlight=False)
     for route in config.routes:

@@ -144,8 +144,10 @@ def sweep(
 def _engine_maker(name: str, address: str | None, runs_per_gpu: int, threads: int | None) -> Any:
     if name not in ("ray", "inline"):
         raise UsageError(f"unknown engine {name!r}{nearest(name, ('ray', 'inline'))}")
-    if name == "inline" and address is not None:
-        raise UsageError("--address needs --engine ray")
+    given = {"--address": address is not None, "--runs-per-gpu": runs_per_gpu > 1, "--threads-per-run": bool(threads)}
+    if name == "inline" and any(given.values()):
+        raise UsageError(f"{' and '.join(option for option in given if given[option])}: only with --engine ray; inline "
+                         "runs take this process's threads and device, one after another")  # fmt: skip
 
     def make() -> "Engine":
         from glue_mva.sweep.engine import InlineEngine, RayEngine, Resources
@@ -154,7 +156,7 @@ def _engine_maker(name: str, address: str | None, runs_per_gpu: int, threads: in
         if name == "inline":
             keep_freed_memory()
             return InlineEngine()
-        return RayEngine(Resources(runs_per_gpu, threads), address)
+        return RayEngine(Resources(runs_per_gpu, threads or 1), address)
 
     return make
 

@@ -53,7 +53,7 @@ def overrides(
 
 def changed(sweep: str | SweepConfig, given: Mapping[str, Any]) -> SweepConfig:
     """A sweep, or the one of a file, folder or name, with the command line's values over it. Rows are named as the file
-    names them, or are other optimizers."""
+    names them (an optimizer with changed constants also by the optimizer alone), or are other optimizers."""
     rest = {key: value for key, value in given.items() if key != "optimizers"}
     found = load_sweep(sweep, rest) if isinstance(sweep, str) else SweepConfig(**merged(sweep.model_dump(), rest))
     data = given.get("run", {}).get("data", "hub")
@@ -62,7 +62,8 @@ def changed(sweep: str | SweepConfig, given: Mapping[str, Any]) -> SweepConfig:
     if "optimizers" not in given:
         return found
     rows = given["optimizers"] if isinstance(given["optimizers"], list) else [given["optimizers"]]
-    entries = {entry.name: entry for entry in found.optimizers}
+    named = [entry for entry in found.optimizers if entry.name.startswith(f"{entry.optim} (")]
+    entries = {entry.optim: entry for entry in reversed(named)} | {entry.name: entry for entry in found.optimizers}
 
     def entry(row: Any) -> Any:
         return entries.get(row) or entries.get(usual_name(row)) or row if isinstance(row, str) else row

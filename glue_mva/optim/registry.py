@@ -61,6 +61,12 @@ class OptimizerSpec:
             note_import(self.path)
         return found
 
+    def differing(self, optim_args: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of some arguments that are not its constants; tuples as lists."""
+        given, usual = ({key: list(value) if isinstance(value, tuple) else value for key, value in of.items()}
+                        for of in (optim_args, self.constants))  # fmt: skip
+        return {key: value for key, value in given.items() if key not in usual or usual[key] != value}
+
     @property
     def is_known(self) -> bool:
         """Whether it is of the registry."""

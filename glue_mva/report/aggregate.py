@@ -19,7 +19,7 @@ from glue_mva.report.columns import column
 from glue_mva.report.load import Runs, arguments_of, check_comparable
 from glue_mva.report.settings import only_of_sweep
 from glue_mva.sweep.config import FIRST_SEARCH_SEED, LAST_SEARCH_SEED, OptimizerEntry, SweepConfig
-from glue_mva.sweep.hparams import Hparams, further_from
+from glue_mva.sweep.hparams import Hparams, further_from, row_name
 from glue_mva.sweep.protocol import Outcome, SweepRun, best_point, cells, final_runs, gather, search_runs
 from glue_mva.tasks import TASKS
 
@@ -172,19 +172,11 @@ def _one_run_per_seed(made: Study) -> pd.DataFrame:
 
 def row_of(optim: str, optim_args: str) -> str:
     """Name of the row that a run belongs to: its optimizer, and whatever differs from the paper's constants."""
-    differing = _differing(optim, json.loads(optim_args))
-    if not differing:
-        return optim
+    differing = get_optimizer(optim).differing(json.loads(optim_args))
     for route in differing.get("routes", []):
-        if own := _differing(route["optim"], route.pop("optim_args")):
+        if own := get_optimizer(route["optim"]).differing(route.pop("optim_args")):
             route["optim_args"] = own
-    return f"{optim} ({', '.join(f'{k}={json.dumps(v)}' for k, v in sorted(differing.items()))})"
-
-
-def _differing(optim: str, optim_args: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an optimizer that are not its constants."""
-    constants = json.loads(json.dumps(dict(get_optimizer(optim).constants)))
-    return {key: value for key, value in optim_args.items() if constants.get(key) != value}
+    return row_name(optim, differing)
 
 
 def _from_runs(runs: Runs, seeds: int | None) -> Study:

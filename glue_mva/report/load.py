@@ -76,9 +76,10 @@ def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
             continue
         number += 1
         config = record.config.model_dump()
+        meets = all(_meets(config.get(key), value) for key, value in wanted.items())
         if record.model is not None and record.model.start is not None:
             config["init_from"] = record.model.start  # what was found there, for `check_comparable`
-        if all(config.get(key) == value for key, value in wanted.items()):
+        if meets:
             found.append(_Read(_row(record, config, path.parent), _curves(record), record.environment, config))
     if not number:
         reason = f"; {broken[0]}" if broken else f": looked for {RECORD_FILE} in it and below"
@@ -99,6 +100,13 @@ def load_runs(folders: Sequence[Path], where: Sequence[str] = ()) -> Runs:
             read.config,
         )
     return runs
+
+
+def _meets(value: Any, wanted: Any) -> bool:
+    """Whether a setting is the one that is wanted; of a table, whether every key that is named is."""
+    if isinstance(wanted, dict) and isinstance(value, dict):
+        return all(_meets(value.get(key), part) for key, part in wanted.items())
+    return bool(value == wanted)
 
 
 def check_folders(folders: Sequence[Path]) -> None:
@@ -236,7 +244,7 @@ def _row(record: RunRecord, config: dict[str, Any], folder: Path) -> dict[str, A
         "parameters": model.parameters if model is not None else math.nan,
         "start": model.start if model is not None else None,
         "weights": record.weights,
-        "updates": record.schedule.max_steps if record.schedule is not None else math.nan,
+        "updates": _or(record.updates, math.nan),
         "step_size": _or(mean_step_size(record), math.nan),
         "seconds": execution.total_seconds if execution is not None else math.nan,
     }
@@ -333,8 +341,11 @@ def check_comparable(runs: Runs, names: "pd.Series[str]") -> None:
         _refuse_other_starts(title, rows, configs, names)
         ignored = SEARCHED | SOURCES | HARMLESS | EXECUTION_FIELDS
         for key in sorted({k for config in configs for k in config} - ignored):
-            values = sorted({json.dumps(config.get(key)) for config in configs})
-            if len(values) > 1:
+            of: dict[str, set[str]] = {}  # an optimizer with a value of its own, such as its schedule, is a group alone
+            for config in configs:
+                has_own = key in get_optimizer(config["optim"]).defaults
+                of.setdefault(config["optim"] if has_own else "", set()).add(json.dumps(config.get(key)))
+            for values in (sorted(found) for found in of.values() if len(found) > 1):
                 raise UsageError(f"{title}: runs with different {key} ({', '.join(values)}) cannot stand in one table; "
                                  f"choose with --where {key}={values[0]}, or give the sweep's file")  # fmt: skip
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from glue_mva import paper
+from glue_mva.optim.registry import get_optimizer
 from glue_mva.record import CONSTANT
 from glue_mva.report import suite
 from glue_mva.report.aggregate import Row, Study, fates, missing_reason
+from glue_mva.report.load import SEARCHED
 from glue_mva.report.mixtures import mixtures
 from glue_mva.report.settings import departures
 from glue_mva.report.stats import standard_error
@@ -169,7 +171,7 @@ def caption(made: Study, table: Table3) -> str:
     """What the table shows, on which model and data, how its hyperparameters were chosen."""
     text = f"Median (standard error of the mean) of dev set scores over {_seeds(made, table)}."
     if any(entry.best for entry in table.entries.values()):
-        text += " Bold: the highest median of a column."
+        text += " Bold: the highest median of a column, tested or not."
     if AVERAGE in table.columns:
         text += " Average: mean of the medians (bootstrap standard error, seeds drawn within tasks)."
     if any(entry.constant for entry in table.entries.values()):
@@ -185,6 +187,8 @@ def caption(made: Study, table: Table3) -> str:
         text += f" Recipe: {', '.join(sorted(recipes))}."
     if settings := _departures(made):
         text += f" Not as in the recipe: {settings}."
+    if own := _own_settings(made):
+        text += f" As usual with an optimizer: {own}."
     text += "".join(f" {line}." for line in _starts(made))
     if made.sweep is not None:
         all_cells = cells(made.sweep).values()
@@ -196,6 +200,9 @@ def caption(made: Study, table: Table3) -> str:
             "fixed": "Hyperparameters are the paper's best; nothing was searched.",
         }[made.sweep.protocol]
         text += f" {protocol}" if several or made.sweep.protocol == "fixed" else " No hyperparameter was searched."
+        others = [row.label for row in made.rows if row.optim not in paper.BEST_HPARAMS]
+        if made.sweep.protocol == "fixed" and others:
+            text += f" The paper has none for {', '.join(others)}: Adam's, or usual ones, untuned."
         if (times := made.sweep.extend_lr) and any(len(cell.rates) > 1 for cell in all_cells):
             text += (" Where a row's best learning rate was the lowest or the highest, the search went on beyond it, "
                      f"by at most {times} rate{'' if times == 1 else 's'}.")  # fmt: skip
@@ -223,14 +230,30 @@ def _starts(made: Study) -> list[str]:
 
 
 def _departures(made: Study) -> str:
-    """Settings that are not the recipe's; with the tasks, where they have others."""
-    found: dict[str, list[str]] = {}
-    for task in made.tasks:  # whose runs share their settings
-        for run_id in made.members.loc[made.members["task"] == task, "run_id"].iloc[:1]:
+    """Settings that are not the recipe's; with the tasks, where they have others, and the optimizers."""
+    shown: dict[str, list[str]] = {}  # setting -> where, in the order of the tasks
+    for task in made.tasks:
+        of_task = made.members[made.members["task"] == task].drop_duplicates("optim")  # runs of one share theirs
+        found: dict[str, list[str]] = {}
+        for optim, run_id in of_task[["optim", "run_id"]].itertuples(index=False):
             for text in departures(made.runs.configs[run_id]):
-                found.setdefault(text, []).append(task)
-    return ", ".join(text if tasks == made.tasks else f"{text} ({', '.join(TASKS[task].title for task in tasks)})"
-                     for text, tasks in found.items())  # fmt: skip
+                found.setdefault(text, []).append(get_optimizer(optim).label)
+        for text, labels in found.items():
+            only = f" with {', '.join(labels)}" if len(labels) < len(of_task) else ""
+            shown.setdefault(text, []).append(TASKS[task].title + only)
+    everywhere = [TASKS[task].title for task in made.tasks]
+    return ", ".join(text if where == everywhere else f"{text} ({', '.join(where)})" for text, where in shown.items())
+
+
+def _own_settings(made: Study) -> str:
+    """Settings that some optimizers have by default in place of the recipe's, as `Adafactor lr_scheduler constant`."""
+    found: dict[str, None] = {}
+    for row in made.rows:
+        for run_id in made.members.loc[made.members["row"] == row.name, "run_id"].iloc[:1]:
+            config = made.runs.configs[run_id]
+            own = get_optimizer(row.optim).defaults.keys() - SEARCHED
+            found |= dict.fromkeys(f"{get_optimizer(row.optim).label} {key} {config[key]}" for key in sorted(own))
+    return ", ".join(found)
 
 
 def _is_paper_model(name: str) -> bool:

@@ -16,7 +16,7 @@ from glue_mva.config.run import NonNegative, Positive, RunConfig, Seed
 from glue_mva.errors import UsageError, nearest
 from glue_mva.files import expanded
 from glue_mva.optim.registry import get_optimizer
-from glue_mva.sweep.hparams import Hparams, hashable, with_search
+from glue_mva.sweep.hparams import Hparams, hashable, row_name, with_search
 from glue_mva.tasks import TASKS, get_task
 
 _PACKAGE = Path(__file__).parents[1]
@@ -83,7 +83,8 @@ class OptimizerEntry(Config):
     same optimizer, with lr scaled so that the average step size equals the other row's (eta' in the paper's Figure 5).
     """
     name: str = Field(default="", validate_default=True)
-    """Name of the row, unique in the sweep; by default the optimizer's, with `-matched` for a matched one."""
+    """Name of the row, unique in the sweep; by default the optimizer's, with those of its constants that are given
+    otherwise, and `-matched` for a matched one."""
 
     @model_validator(mode="before")
     @classmethod
@@ -100,8 +101,12 @@ class OptimizerEntry(Config):
     def _default_name(cls, value: str, info: ValidationInfo) -> str:
         if not value and info.data.get("routes"):
             raise ValueError("an entry with routes needs a name")
-        optim = info.data.get("optim", "").rpartition(":")[2]
-        return value or optim + ("-matched" if info.data.get("match_step_size") else "")
+        if value or not info.data.get("optim"):
+            return value
+        spec = get_optimizer(info.data["optim"])
+        differing = spec.differing(info.data.get("optim_args", {})) if spec.is_known else {}
+        matched = "-matched" if info.data.get("match_step_size") else ""
+        return row_name(spec.name.rpartition(":")[2], differing) + matched
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

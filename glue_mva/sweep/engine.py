@@ -46,8 +46,8 @@ class Resources:
     """What one run gets."""
 
     runs_per_gpu: int = 1
-    threads: int | None = None
-    """CPU threads per run; `None` divides nothing on a machine with GPUs, and takes 1 on a machine without."""
+    threads: int = 1
+    """CPU threads per run."""
 
 
 class Engine(Protocol):
@@ -99,7 +99,7 @@ class RayEngine:
     """
 
     def __init__(self, resources: Resources, address: str | None = None) -> None:
-        self._threads = resources.threads or 1
+        self._threads = resources.threads
         if address is None:
             self._check_threads(available_cores())
         else:

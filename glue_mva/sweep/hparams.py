@@ -47,6 +47,12 @@ class Hparams:
         return args
 
 
+def row_name(optim: str, differing: Mapping[str, Any]) -> str:
+    """Name of a row that has none: its optimizer, with the arguments that are not its usual ones."""
+    arguments = ", ".join(f"{name}={json.dumps(value)}" for name, value in sorted(differing.items()))
+    return f"{optim} ({arguments})" if arguments else optim
+
+
 def shown(value: Any) -> str:
     """A value of a hyperparameter, for people; a dash where there is none."""
     if value is None or value != value:

@@ -1,6 +1,5 @@
 """Run what is missing of a sweep: read what is there, start the longest missing run, look at what has ended, repeat."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -63,7 +62,6 @@ class Progress:
     lacking: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """run_id -> what is wanted of a run that ended well without it (test predictions, weights): it is made again."""
     slots: int = 1
-    started: float = field(default_factory=time.monotonic)
     finished_here: int = 0
     """Runs that ended in this launch."""
     storage_trouble: str | None = None

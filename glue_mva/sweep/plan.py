@@ -244,7 +244,8 @@ def estimate_speed(sweep: SweepConfig, machines: Machines | None = None) -> Spee
         if machines is not None and execution.device_type != "cuda":
             continue
         size = sum(p.stat().st_size for p in path.parent.iterdir() if p.is_file())
-        rate = unit.work / execution.total_seconds
+        done = (record.updates or 0) / unit.updates if unit.updates else 1.0  # less than all where it was stopped early
+        rate = done * unit.work / execution.total_seconds
         found.setdefault(execution.device, []).append((record.config.task, rate, size))
     if not found:
         return _assumed_speed(model, machines)

@@ -54,7 +54,7 @@ class Outcome:
             record.status,
             record.score,
             mean_step_size(record),
-            record.schedule.max_steps if record.schedule is not None else None,
+            record.updates,
             execution.total_seconds if execution is not None and execution.times_the_whole_run else None,
             record.error,
         )

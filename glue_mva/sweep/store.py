@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from glue_mva.config.resolve import ResolvedConfig
 from glue_mva.errors import UsageError
-from glue_mva.files import atomic_write
+from glue_mva.files import WORK_FOLDER, atomic_write
 from glue_mva.record import LOCK_FILE, RECORD_FILE, RecordError, RunRecord, lacking, read_own, write_failure
 from glue_mva.sweep.protocol import Outcome
 
@@ -57,7 +57,7 @@ def recorded(output: Path) -> set[str]:
 
 def remove_work(output: Path, run_id: str) -> None:
     """Remove the checkpoints of a finished run. (A run does so itself; this is for one that was killed in between.)"""
-    shutil.rmtree(output / run_id / "work", ignore_errors=True)
+    shutil.rmtree(output / run_id / WORK_FOLDER, ignore_errors=True)
 
 
 def write_failed(config: ResolvedConfig, run_id: str, error: str) -> None:

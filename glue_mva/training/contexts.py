@@ -77,14 +77,14 @@ def deterministic() -> Iterator[None]:
     FlashAttention's backward pass takes its faster, non-deterministic one too.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled()
+    before = torch.get_deterministic_debug_mode()
     fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(True, warn_only=True)
     _fill_new_memory(False)  # would fill every new tensor: slow, and of no use here
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.set_deterministic_debug_mode(before)
         _fill_new_memory(fills)
 
 

@@ -139,8 +139,9 @@ class OptimizerMaker:
         own, rest = ([item for item in named if (item[0] in inside) == wanted] for wanted in (True, False))
         make_adam: Callable[..., Optimizer] = adam.cls
         parts = [self._made(parameter_groups(own, **of_groups))] if own else []
-        others = make_adam(parameter_groups(rest, **of_groups), **{**adam.implementation, **adam.constants})
-        return RoutedOptimizer([*parts, others])
+        if rest:
+            parts.append(make_adam(parameter_groups(rest, **of_groups), **{**adam.implementation, **adam.constants}))
+        return RoutedOptimizer(parts)
 
     def _made(self, groups: list[dict[str, Any]]) -> Optimizer:
         arguments = {"lr": groups[0]["lr"], **self.arguments}

@@ -1,10 +1,9 @@
 """`run(RunConfig) -> RunRecord`: fine-tune one encoder on one task, once, and store the result."""
 
-import contextlib
 import logging
 import shutil
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from glue_mva.config.resolve import ResolvedConfig, resolve
 from glue_mva.config.run import RunConfig
 from glue_mva.config.schedule import schedule
 from glue_mva.errors import UsageError, kind_and_line
+from glue_mva.files import WORK_FOLDER
 from glue_mva.machine import process_place
 from glue_mva.models.vocabulary import CompactVocabulary, can_compact
 from glue_mva.optim.diagnostics import state_bytes
@@ -91,6 +91,7 @@ def run(config: RunConfig, callbacks: Sequence[TrainerCallback] = ()) -> RunReco
 
     Raises:
         UsageError: bad input; nothing was written.
+        OSError: the result could not be written; checkpoints stand.
         Exception: whatever stopped the training; a record with status `failed` was written, as `failure.json` where a
             result stands.
     """
@@ -135,8 +136,7 @@ class _Run:
         """Verdicts on the fast paths that were asked for so far."""
         self.trackers: list[Wandb | MLflow] = []
         self.folder = folder
-        self.work = folder / "work"
-        self.evaluations = self.work / "evaluations"
+        self.work, self.evaluations = folder / WORK_FOLDER, folder / WORK_FOLDER / "evaluations"
         self.prepared = prepared
         self.task = prepared.data.task
         self.schedule = schedule(config, len(prepared.train) if prepared.train is not None else 0)
@@ -191,8 +191,10 @@ class _Run:
         except BaseException as error:
             if writes and not isinstance(error, KeyboardInterrupt):
                 said = "".join(traceback.format_exception_only(error)).strip()
-                with self._as_usage_error():
+                try:
                     write_failure(RunRecord(status="failed", error=said, **self.known), self.folder)
+                except OSError as lost:
+                    log.warning("the failure could not be written to %s: %s", self.folder, lost.strerror)
             self._close_trackers(ok=False)
             raise
         ok = False
@@ -204,6 +206,16 @@ class _Run:
         finally:
             self._close_trackers(ok=ok)
         return record
+
+    def _begin_trackers(self, trainer: GlueTrainer) -> None:
+        """Before anything is computed: one that cannot begin is a bad setting."""
+        try:
+            for tracker in self.trackers:
+                trainer.add_callback(tracker)
+                tracker.setup(trainer.args, trainer.state, trainer.model)
+        except UsageError:
+            self._close_trackers(ok=False)
+            raise
 
     def _close_trackers(self, *, ok: bool) -> None:
         """What goes wrong there costs the run nothing."""
@@ -234,7 +246,8 @@ class _Run:
             evaluation_folder=self.evaluations,
         )
         trainer.remove_callback(PrinterCallback)
-        if "tensorboard" in prepared.reporters and trainer.is_world_process_zero():
+        trains = config.num_train_epochs > 0  # else there are no curves
+        if "tensorboard" in prepared.reporters and trains and trainer.is_world_process_zero():
             from glue_mva.training.tensorboard import Board  # needs the package, which few have
 
             trainer.add_callback(Board(self.folder, config, self.headline))
@@ -242,8 +255,7 @@ class _Run:
             self.trackers = [
                 TRACKERS[name](config, self.folder.name) for name in prepared.reporters if name in TRACKERS
             ]
-        for tracker in self.trackers:
-            trainer.add_callback(tracker)
+        self._begin_trackers(trainer)
         if self.kept_by:
             trainer.add_callback(KeepBest(self.kept_by, self.work, lambda to: self._keep_model(trainer, to)))
         if config.early_stopping_patience:
@@ -317,11 +329,10 @@ class _Run:
         result: dict[str, Any] = {"status": "ok"}
         scores = [e.metrics[self.headline.split].get(self.headline.metric) for e in epochs]
         labelled = any(self.headline.metric in e.metrics[self.headline.split] for e in epochs)
-        diverged_at = divergence.diverged_at
-        if diverged_at is None and labelled and scores[-1] is None:
-            diverged_at = epochs[-1].step
-        if diverged_at is not None:
-            result = {"status": "diverged", "error": f"the loss was not finite at update {diverged_at}"}
+        if divergence.diverged_at is not None:
+            result = {"status": "diverged", "error": f"the loss was not finite at update {divergence.diverged_at}"}
+        elif labelled and scores[-1] is None:
+            result = {"status": "diverged", "error": f"the score was not finite at update {epochs[-1].step}"}
         elif labelled:
             best = results.best_evaluation(scores)
             result |= {"best_epoch": best, "score": _score(scores[best]), "last_score": _score(scores[-1])}
@@ -376,21 +387,13 @@ class _Run:
 
     def _write(self, record: RunRecord, predictions: dict[str, np.ndarray]) -> None:
         """The record last: where it is, everything beside it is whole."""
-        with self._as_usage_error():
-            if predictions:
-                write_predictions(predictions, self.folder)
-            if (model := self._kept_model(record)) is not None:
-                write_model_card(record, model)
-                shutil.rmtree(self.folder / MODEL_FOLDER, ignore_errors=True)
-                model.rename(self.folder / MODEL_FOLDER)
-            write_record(record, self.folder)
-
-    @contextlib.contextmanager
-    def _as_usage_error(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UsageError(f"cannot write the record in {str(self.folder)!r}: {error.strerror}") from error
+        if predictions:
+            write_predictions(predictions, self.folder)
+        if (model := self._kept_model(record)) is not None:
+            write_model_card(record, model)
+            shutil.rmtree(self.folder / MODEL_FOLDER, ignore_errors=True)
+            model.rename(self.folder / MODEL_FOLDER)
+        write_record(record, self.folder)
 
 
 def _score(value: float | None) -> float | None:

@@ -243,3 +243,12 @@ def test_the_caption_counts_the_seeds_that_each_cell_has(tmp_path: Path) -> None
         for seed in range(1, seeds + 1):
             write_run(tmp_path, make_record("rte", optim, score=60.0 + seed, seed=seed))
     assert "over 5 to 6 seeds." in tables.table3(read(tmp_path)).caption
+
+
+def test_a_fixed_row_that_the_paper_lacks_is_not_at_its_best(tmp_path: Path) -> None:
+    sweep = SweepConfig(tasks=["rte"], optimizers=["adam", "sgd"], protocol="fixed", final_seeds=1)
+    for optim in ("adam", "sgd"):
+        write_run(tmp_path, make_record("rte", optim, seed=1))
+    made = study(load_runs([tmp_path]), sweep)
+    caption = tables.caption(made, tables.table3(made))
+    assert "Hyperparameters are the paper's best; nothing was searched. The paper has none for SGD: Adam's" in caption

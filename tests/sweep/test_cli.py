@@ -36,6 +36,8 @@ def test_refused_with_two_and_one_line(here: Path):
     assert not (here / "never").exists()
     for arguments in (("--engine", "rya"), ("--set", "bogus=1"), ("--engine", "inline", "--address", "x:1")):
         assert command(here, "sweep", "sweep.toml", "--output", "never", *arguments).returncode == 2
+    done = command(here, "sweep", "sweep.toml", "--engine", "inline", "--threads-per-run", "2", "--runs-per-gpu", "2")
+    assert done.returncode == 2 and "--runs-per-gpu and --threads-per-run: only with --engine ray" in done.stderr
 
 
 @pytest.mark.parametrize(

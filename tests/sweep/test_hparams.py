@@ -16,7 +16,7 @@ from .conftest import Notes
 
 GRID = {"tasks": ["rte"], "lr": [1e-5, 2e-5], "weight_decay": 0.1, "final_seeds": 2}
 LAMADAM = {"optim": "lamadam", "beta1": [0.95, 0.9], "eps": 1e-12}
-KEY = ("rte", "lamadam")
+KEY = ("rte", "lamadam (eps=1e-12)")
 
 
 def sweep_of(*rows: object, **values: object) -> SweepConfig:

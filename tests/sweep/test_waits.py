@@ -50,6 +50,6 @@ def test_another_name_of_an_optimizer_is_its_row(tmp_path: Path):
     entry = {"optim": "adam", "lr": [1e-4, 2e-4], "optim_args": {"eps": 1e-7}}
     sweep = sweep_in(tmp_path, optimizers=[entry, "madam"])
     (kept,) = changed(sweep, {"optimizers": ["AdamW"]}).optimizers
-    assert (kept.name, kept.lr, kept.optim_args) == ("adam", [1e-4, 2e-4], {"eps": 1e-7})
+    assert (kept.name, kept.lr, kept.optim_args) == ("adam (eps=1e-07)", [1e-4, 2e-4], {"eps": 1e-7})
     other = changed(sweep, {"optimizers": ["torch.optim:SGD"]})
     assert list(cells(other)) == [("rte", other.optimizers[0].name)] and other.optimizers[0].optim == "torch.optim:SGD"

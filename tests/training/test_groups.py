@@ -67,6 +67,7 @@ def test_a_run_stops_early_with_its_own_schedule_and_rates(tiny_models, tmp_path
              "output": str(tmp_path), "logging_steps": 1, "warmup_ratio": 0.0}  # fmt: skip
     stopped = run(RunConfig(**given, early_stopping_patience=1, layer_decay=0.5, lr_scheduler="constant"))
     assert [entry.epoch for entry in stopped.epochs] == [1.0, 2.0] and stopped.status == "ok"
+    assert (stopped.updates, stopped.schedule.max_steps) == (8, 16)
     assert set(stopped.curves["learning_rate"]) == {1e-12}
     whole = run(RunConfig(**given, lr_scheduler="cosine"))
     assert len(whole.epochs) == 4 and whole.run_id != stopped.run_id

@@ -6,6 +6,7 @@ import shlex
 import datasets
 import numpy as np
 import pytest
+import torch
 from transformers.utils import logging as logs
 from typer.testing import CliRunner
 
@@ -18,7 +19,7 @@ from glue_mva.models import memory
 from glue_mva.record import CONSTANT, RunRecord
 from glue_mva.tasks import TASKS
 from glue_mva.training import environment, prepare, results
-from glue_mva.training.contexts import quiet_libraries
+from glue_mva.training.contexts import deterministic, quiet_libraries
 from glue_mva.training.model_card import command_line
 from glue_mva.training.trainer import GlueTrainer
 from tests.training.material import config_of, result
@@ -165,3 +166,14 @@ def test_progress_bars_are_given_back_as_they_were(bars):
     finally:
         datasets.enable_progress_bars()
         logs.enable_progress_bar()
+
+
+def test_a_run_gives_back_the_callers_determinism():
+    for mode in (0, 1, 2):
+        torch.set_deterministic_debug_mode(mode)
+        try:
+            with deterministic():
+                assert torch.get_deterministic_debug_mode() == 1
+            assert torch.get_deterministic_debug_mode() == mode
+        finally:
+            torch.set_deterministic_debug_mode(0)

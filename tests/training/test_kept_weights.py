@@ -12,7 +12,6 @@ from transformers import TrainerCallback
 from glue_mva import run
 from glue_mva.config.identity import run_id, weights_digest
 from glue_mva.config.resolve import resolve
-from glue_mva.errors import UsageError
 from glue_mva.training import runner
 from tests.training.material import CutOffBefore, CutOffError, config_of, padded_outputs, predictions
 
@@ -80,7 +79,7 @@ def test_a_checkpoint_whose_best_weights_are_not_there_is_passed_over(
         with pytest.raises(CutOffError):
             run(config.replace(save_model=False), [scores, CutOffBefore(11)])
     else:
-        with monkeypatch.context() as patched, pytest.raises(UsageError, match="No space left"):
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
             patched.setattr(runner, "write_record", full_disk)
             run(config, [scores])
     record = run(config.replace(resume=True), [scores])

@@ -116,6 +116,15 @@ def test_a_registry_name_in_a_route_means_what_it_means_in_a_row() -> None:
         assert torch.equal(after[name], expected), name
 
 
+def test_a_class_for_matrices_alone_may_have_nothing_else_to_share() -> None:
+    model = Net()
+    routes = [{"match": r"layer.*weight", "optim": "muon"}]
+    optimizer = OptimizerMaker(get_optimizer("sgd"), {}, routes).build(model, **GROUPS, decayed=())
+    (muon,) = optimizer.optimizers[1].optimizers  # type: ignore[attr-defined]
+    assert sum(len(group["params"]) for group in muon.param_groups) == 2
+    stepped(model, optimizer, 2)
+
+
 @pytest.mark.parametrize(
     ("routes", "words"),
     [

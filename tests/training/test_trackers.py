@@ -59,6 +59,7 @@ def test_a_tracker_that_cannot_begin_is_one_line(glue, tiny_models, tmp_path, mo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "carrier-pigeon://coop")
     with pytest.raises(UsageError, match=r"^report_to mlflow: it could not begin a run: .*carrier-pigeon"):
         run(config_of("rte", glue, tiny_models["bert"], tmp_path, report_to="mlflow"))
+    assert not list(tmp_path.rglob("*.json"))  # refused: nothing was started
 
 
 def test_wandb_gets_a_run_for_each(glue, tiny_models, tmp_path, monkeypatch):
@@ -105,3 +106,11 @@ def test_a_run_made_anew_leaves_one_curve_in_tensorboard(glue, tiny_models, tmp_
     events = EventAccumulator(str(tmp_path / first.run_id / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("train/loss")] == again.curves["step"]
     assert len(list((tmp_path / first.run_id / "tensorboard").iterdir())) == 1
+
+
+def test_an_evaluation_without_training_has_no_curves_in_tensorboard(glue, tiny_models, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained = run(config_of("rte", glue, tiny_models["bert"], tmp_path / "out", save_model=True))
+    model = str(tmp_path / "out" / trained.run_id / "model")
+    record = run(config_of("rte", glue, model, tmp_path / "out", report_to="tensorboard", num_train_epochs=0))
+    assert record.status == "ok" and not list(tmp_path.rglob("events.out.*"))

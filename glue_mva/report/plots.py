@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 TIMES = "\N{MULTIPLICATION SIGN}"
 NAME_WIDTH = 22
 """Characters of a row's name that stand on one line beside an axis."""
+PAIR_WIDTH = 26
+"""And those of a pair."""
 LEGEND_WIDTH = 44
 """And in a legend."""
 ALL = "all tasks"
@@ -155,7 +157,7 @@ def forest_figure(made: Study, pairs: Sequence[Pair], margin: float) -> "Figure 
         return None
     look = looks(made.rows)
     shown = [*made.tasks, *([ALL] if len(made.tasks) > 1 else [])]
-    names = [figure_text(pair.name, NAME_WIDTH) for pair in drawn]
+    names = [figure_text(pair.name, PAIR_WIDTH) for pair in drawn]
     columns = balanced(len(shown), 3)
     with figure_style():
         width = TEXT_WIDTH if len(shown) > 1 else COLUMN_WIDTH + 1

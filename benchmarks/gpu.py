@@ -162,7 +162,7 @@ def together(orders: list[dict[str, Any]]) -> None:
     ]
     outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
-        sys.exit("a training failed")
+        sys.exit(1)  # what it said is the last line of stderr
     print("\n".join(output.strip().splitlines()[-1] for output in outputs))
 
 

@@ -61,7 +61,7 @@ def main() -> None:
         runs, out = Path(name) / "runs", Path(name) / "report"
         print(f"{write_records(runs):,} records")
         sweep = Path(name) / "table3-grid.toml"
-        text = Path("configs/table3.toml").read_text(encoding="utf-8")
+        text = (Path(__file__).parent.parent / "configs" / "table3.toml").read_text(encoding="utf-8")
         sweep.write_text(text.replace('protocol = "paper"', 'protocol = "grid"'), encoding="utf-8")
         command = [sys.executable, "-m", "glue_mva", "report", str(runs), "--out", str(out), "--sweep", str(sweep)]
         start = time.perf_counter()

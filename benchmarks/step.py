@@ -76,14 +76,12 @@ class AuthorsMAdam(torch.optim.Optimizer):
                 p.addcdiv_(m, denominator, value=-group["lr"] / (1 - group["beta1"] ** state["step"]))
 
 
-def peers(fused: bool) -> dict[str, tuple[str, Callable]]:
+def peers() -> dict[str, tuple[str, Callable]]:
     """label -> (key of `BYTES`, maker of the optimizer from parameters)."""
     maxva = {"beta2_min": 0.5, "beta2_max": 0.98}
     short = {"beta2_min": 0.0, "beta2_max": 0.001}  # its weight is full after 3 steps
     found: dict[str, tuple[str, Callable]] = {}
     for label, flags in (("for-loop", {"foreach": False}), ("foreach", {"foreach": True}), ("fused", {"fused": True})):
-        if label == "fused" and not fused:
-            continue
         found[f"AdamW {label}"] = "AdamW", lambda p, f=flags: torch.optim.AdamW(p, 1e-5, **f)
         found[f"LaProp {label}"] = "LaProp", lambda p, f=flags: LaProp(p, 1e-5, **f)
         for cls in (MAdam, LaMAdam):
@@ -125,7 +123,7 @@ def measure(args: argparse.Namespace) -> str:
     count = sum(map(math.prod, sizes))
     wanted = {
         label: peer
-        for label, peer in peers(fused=True).items()
+        for label, peer in peers().items()
         if label == "AdamW fused" or not args.only or any(word in label for word in args.only)
     }
     times: dict[str, list[float]] = {label: [] for label in wanted}

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from common import add_out, make_parser, show
@@ -118,10 +119,14 @@ def train_stock(order: dict[str, Any], task: str, callbacks: list[Any]) -> None:
     def tokenize(rows: dict[str, list[str]]) -> Any:
         return tokenizer(*(rows[column] for column in columns), truncation=True, max_length=128)
 
-    train, dev = (
-        rows.map(tokenize, batched=True, remove_columns=[c for c in rows.column_names if c != "label"])
-        for rows in (loaded.train, next(iter(loaded.evaluation.values())))
-    )
+    def tokens_of(split: str, rows: Any) -> Any:
+        """Kept for the next process, as rows that `load_dataset` reads from files would be."""
+        kept = Path(order["folder"]) / f"tokens-{task}-{split}-{len(rows)}.arrow"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        others = [column for column in rows.column_names if column != "label"]
+        return rows.map(tokenize, batched=True, remove_columns=others, cache_file_name=str(kept))
+
+    train, dev = tokens_of("train", loaded.train), tokens_of("dev", next(iter(loaded.evaluation.values())))
     set_seed(42)
     model = AutoModelForSequenceClassification.from_pretrained(
         source, num_labels=loaded.task.num_labels, dtype=torch.float32
@@ -130,6 +135,7 @@ def train_stock(order: dict[str, Any], task: str, callbacks: list[Any]) -> None:
         f"{order['folder']}/stock",
         max_steps=order["steps"],
         per_device_train_batch_size=BATCH[task],
+        per_device_eval_batch_size=RunConfig.model_fields["eval_batch_size"].default,
         learning_rate=2e-5,
         optim="adamw_torch_fused",
         bf16=name != "a" and has_bfloat16("cpu"),
@@ -265,8 +271,8 @@ def measured(group: list[Worker], count: int) -> list[tuple[float, float]]:
 
 
 def whole_processes(options: argparse.Namespace, say: Callable[[str], None]) -> list[str]:
-    """A table of whole processes: start, data, `--whole` updates, evaluation, exit. The rounds before have filled the
-    caches of both."""
+    """A table of whole processes: start, data, `--whole` updates, evaluation, exit. A process of one update goes before
+    each, so that its tokens are in a cache."""
     lines = [
         "",
         f"Whole processes of {options.whole} updates and an evaluation, {options.threads} threads, seconds from "
@@ -279,12 +285,13 @@ def whole_processes(options: argparse.Namespace, say: Callable[[str], None]) -> 
         seconds = {}
         for name in ("c", "lamadam"):
             with tempfile.TemporaryDirectory() as folder:
-                before = time.perf_counter()
-                process = start(name, [task], options, options.threads, folder, steps=options.whole, pause=False)
-                process.communicate()
-                seconds[name] = time.perf_counter() - before
-                if process.returncode:
-                    sys.exit(f"({name}) on {task} ended with exit code {process.returncode}")
+                for steps in (1, options.whole):
+                    before = time.perf_counter()
+                    process = start(name, [task], options, options.threads, folder, steps=steps, pause=False)
+                    process.communicate()
+                    seconds[name] = time.perf_counter() - before
+                    if process.returncode:
+                        sys.exit(f"({name}) on {task} ended with exit code {process.returncode}")
         stock, ours = seconds.values()
         lines.append(f"| {task} | {stock:.1f} | {ours:.1f} | {stock / ours:.2f}x |")
         say(lines[-1])

@@ -8,6 +8,7 @@ takes the runs that are neither finished nor held by another.
 import argparse
 import contextlib
 import importlib.metadata
+import importlib.util
 import itertools
 import json
 import math
@@ -54,7 +55,8 @@ def build_optimizer(model: nn.Module, settings: dict[str, Any]) -> Optimizer:
 def surroundings(device: torch.device) -> dict[str, Any]:
     """What a process runs on: device, threads, versions, the commit of a checkout, and a digest of the examples."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    others = {name: importlib.metadata.version(name) for name in ("tokenizers", "sacrebleu")}
+    others = {name: importlib.metadata.version(name) for name in ("tokenizers", "sacrebleu")
+              if importlib.util.find_spec(name)}  # fmt: skip
     return {
         "device": device_name(device.type),
         "threads": torch.get_num_threads(),
@@ -169,9 +171,11 @@ class Run:
 
         p, main = self.progress, self.accelerator.is_main_process
         save_every = self.args.save_every or max(1, self.total // 20)
-        self.board = SummaryWriter(self.args.out / "tensorboard" / self.name, purge_step=p.update + 1) if main else None
+        keeps = main and not self.args.try_updates  # a trial leaves the run's own curves as they are
+        folder = self.args.out / "tensorboard" / self.name
+        self.board = SummaryWriter(folder, purge_step=p.update + 1) if keeps else None
         self.bar = progress_bar(total=self.total, initial=p.update, desc=self.name.rpartition("-")[0], leave=False)
-        with self.bar, contextlib.closing(self.board) if main else contextlib.nullcontext():
+        with self.bar, contextlib.closing(self.board) if self.board else contextlib.nullcontext():
             while p.update < self.total:
                 self.lr = self.lr_at(p.update)
                 for group in self.optimizer.param_groups:
@@ -343,7 +347,7 @@ def main(
     """Runs a script: options, training, report. Bad input is one line on stderr and exit code 2."""
     try:
         args, preset = read_options(text, presets, argv)
-        require("tensorboard", "sacrebleu", "tabulate")
+        require("tensorboard", "tabulate")
         if not args.report:
             accelerator = new_accelerator()
             run(args, preset, accelerator)

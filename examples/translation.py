@@ -33,7 +33,7 @@ from transformers import MarianConfig, MarianMTModel
 import runs
 from glue_mva import UsageError
 from numbers_in_words import english, german
-from options import Contents, Preset, digest, hub_error, option
+from options import Contents, Preset, digest, hub_error, option, require
 from runs import Run
 
 PAD, EOS, UNKNOWN = 0, 1, 2
@@ -376,6 +376,7 @@ def train(run: Run, corpus: Corpus) -> None:
 def run_all(args: argparse.Namespace, preset: TranslationPreset, accelerator: Accelerator) -> None:
     if preset.width % preset.heads:
         raise UsageError(f"--width {preset.width} is not a multiple of --heads {preset.heads}")
+    require("sacrebleu")
     corpus = Corpus(preset, accelerator, args.out)
     runs.search(args, preset, accelerator, corpus.contents, functools.partial(train, corpus=corpus))
 

@@ -253,10 +253,9 @@ class RunRecord(Part):
 
     @property
     def updates(self) -> int | None:
-        """Updates until the last evaluation, after which there are none; before the first, those that are planned."""
-        if self.epochs:
-            return self.epochs[-1].step
-        return self.schedule.max_steps if self.schedule is not None else None
+        """Updates that were made: up to the last evaluation or point of the curves; `None` without any."""
+        steps = [*self.curves.get("step", [])[-1:], *(e.step for e in self.epochs[-1:])]
+        return max((int(step) for step in steps if step is not None), default=None)
 
     @property
     def step_sizes(self) -> list[float | None]:

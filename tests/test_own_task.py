@@ -214,6 +214,10 @@ def test_classes_go_by_name_or_by_number():
     with pytest.raises(UsageError, match="p: y 0 is none of 1, 2"):
         own.parse_label(numbers, 0, "p")
     assert own.parse_label(spec(labels=["false", "true"]), True, "") == 1
+    written = spec(labels=["1.0", "0.0"])  # numbers as names are matched as names, in whatever format they come
+    assert [own.parse_label(written, value, "") for value in ("1.0", 1.0, "0.0", 0.0)] == [0, 0, 1, 1]
+    with pytest.raises(UsageError, match=r"p: y 1 is none of 1\.0, 0\.0"):
+        own.parse_label(written, 1, "p")
     stars = spec(range=[1, 5])
     assert own.parse_label(stars, "4.5", "") == 4.5
     for bad in ("6", "nan", None, "many"):
@@ -247,6 +251,18 @@ def test_classes_of_other_names_are_taken_in_their_order_with_a_warning(caplog):
     rows = Dataset.from_dict({"t": ["a", "b"], "y": [0, None]}, features=named)
     with pytest.raises(UsageError, match="d, split train, row 1: y None is none of positive, negative"):
         own.from_hub(task, "train", rows)
+
+
+def test_a_damaged_page_of_a_parquet_file_is_refused(tmp_path):
+    """Its end, where the columns are listed, is whole."""
+    path = tmp_path / "train.parquet"
+    Dataset.from_list([{"text": f"row {i}", "label": "no"} for i in range(500)]).to_parquet(str(path))
+    content = bytearray(path.read_bytes())
+    content[4:400] = b"\xff" * 396
+    path.write_bytes(content)
+    task = spec(labels=["no", "yes"], files={"train": "train.parquet", "validation": "b.csv"})
+    with pytest.raises(UsageError, match=r"train\.parquet: not a Parquet file"):
+        own.read_split(task, "train", path)
 
 
 def test_a_folder_of_parquet_files_is_refused(tmp_path):

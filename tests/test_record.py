@@ -100,3 +100,12 @@ def test_a_finished_record_cannot_be_made_before_all_is_known() -> None:
     with pytest.raises(ValueError, match="has headline, schedule, data, model, execution"):
         RunRecord(run_id="x", status="ok", config=config)
     assert not RunRecord(run_id="x", status="failed", config=config).is_finished
+
+
+def test_updates_are_those_that_were_made():
+    """Of a run that diverged before its first evaluation, as far as its curves go."""
+    assert make_record("rte", score=70.0).updates == 40
+    diverged = make_record("rte", score=None, status="diverged")
+    curves = {name: values[:7] for name, values in diverged.curves.items()}
+    assert diverged.model_copy(update={"curves": curves}).updates == int(curves["step"][-1]) < 40
+    assert diverged.model_copy(update={"curves": {}}).updates is None

@@ -1,8 +1,10 @@
-"""Options that several commands share, and options made from the fields of a config class: name, type, choices and
-help text are the field's."""
+"""What several commands share: options, options made from the fields of a config class (name, type, choices and help
+text are the field's), and the command as it was typed."""
 
 import functools
 import inspect
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -114,3 +116,8 @@ def _value(info: FieldInfo, text: Any) -> Any:
     if list in types:
         return [toml_or_text(word) for word in text.split(",") if word.strip()]
     return toml_or_text(text)
+
+
+def typed_command() -> str:
+    """The command line of this process, to be repeated, or to stand on a page that it made."""
+    return shlex.join(["glue-mva", *sys.argv[1:]])

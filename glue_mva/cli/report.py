@@ -1,13 +1,11 @@
 """`glue-mva report`."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glue_mva.cli.options import SweepFile, Where
+from glue_mva.cli.options import SweepFile, Where, typed_command
 from glue_mva.cli.sweep_options import changed, overrides, same_options
 from glue_mva.report import MARGIN
 
@@ -53,7 +51,7 @@ def report(
                     compare=compare or [], baseline=baseline, margin=margin, with_paper=with_paper,
                     as_found=as_found)  # fmt: skip
     target = out if out is not None else Path("reports") / runs[0].resolve().name
-    build_report(found, target, commands=[shlex.join(["glue-mva", *sys.argv[1:]])])
+    build_report(found, target, commands=[typed_command()])
     print(table3_markdown(found.table))
     for pair in decided_first(found.pairs):
         print(pair.sentence)

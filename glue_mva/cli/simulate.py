@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from glue_mva.cli.options import typed_command
 from glue_mva.errors import UsageError
 from glue_mva.files import check_writable
 
@@ -44,7 +45,7 @@ def nonconvex_command(
 ) -> None:
     """One variable, eleven losses (Figure 1): which optimizers reach the minimum, and up to which learning rate."""
     section = _nonconvex(repeats, steps, seed, lr, optim, out)
-    _finish(out / "nonconvex.md", "glue-mva simulate nonconvex", [section])
+    _finish(out / "nonconvex.md", [section])
 
 
 @app.command("nqm")
@@ -61,7 +62,7 @@ def nqm_command(
 ) -> None:  # fmt: skip
     """Noisy quadratic model (Figures 2 and 6): mean loss against learning rate."""
     section = _quadratic(repeats, steps, seed, lr, optim, h2, sigma, out)
-    _finish(out / "nqm.md", "glue-mva simulate nqm", [section])
+    _finish(out / "nqm.md", [section])
 
 
 @app.command("all")
@@ -71,7 +72,7 @@ def all_command(repeats: Repeats = 100, seed: Seed = 0, out: Out = _OUT) -> None
 
     sections = [_nonconvex(repeats, nonconvex.STEPS, seed, None, None, out),
                 _quadratic(repeats, quadratic.STEPS, seed, None, None, None, None, out)]  # fmt: skip
-    _finish(out / "README.md", "glue-mva simulate all", sections)
+    _finish(out / "README.md", sections)
 
 
 def _nonconvex(
@@ -129,10 +130,10 @@ def _bars(totals: dict[str, int]) -> Iterator[Callable[[str], Callable[[int], No
         yield advance
 
 
-def _finish(page: Path, command: str, sections: "list[Section]") -> None:
+def _finish(page: Path, sections: "list[Section]") -> None:
     from glue_mva.simulate.page import write_page
 
-    write_page(page, command, sections)
+    write_page(page, typed_command(), sections)
     for claim in (claim for section in sections for claim in section.claims):
         print(f"{claim.verdict:>15}  {claim.statement}: {claim.here or '-'} (paper: {claim.paper})")
     print(f"page: {page}")

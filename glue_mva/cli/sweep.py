@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glue_mva.cli.exit_codes import EXIT_FAILED
-from glue_mva.cli.options import Assignments
+from glue_mva.cli.options import Assignments, typed_command
 from glue_mva.cli.sweep_display import make_console, observing, progress_table, show_plan, summary
 from glue_mva.cli.sweep_options import changed, overrides, sweep_options
 from glue_mva.errors import UsageError, nearest
@@ -130,14 +130,14 @@ def sweep(
         except KeyboardInterrupt:
             observer.stop()
             print(f"stopped; finished runs are kept, and long ones go on from their last checkpoint.\n"
-                  f"To go on: {_command()}", file=sys.stderr)  # fmt: skip
+                  f"To go on: {typed_command()}", file=sys.stderr)  # fmt: skip
             raise typer.Exit(EXIT_INTERRUPTED) from None
     print(summary(progress))
     if progress.storage_trouble:
         print(f"glue-mva: stopped, since nothing more can be written to {sweep_config.output!r}: "
               f"{progress.storage_trouble}", file=sys.stderr)  # fmt: skip
     if progress.failed or not progress.is_complete:
-        print(f"To try the missing runs again: {_command()}", file=sys.stderr)
+        print(f"To try the missing runs again: {typed_command()}", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -182,9 +182,3 @@ def _termination_as_interrupt() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["glue-mva", *sys.argv[1:]])

@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
+from glue_mva.config.base import is_number
 from glue_mva.config.own_task import FORMATS, OwnTask
 from glue_mva.data.tables import READERS
 from glue_mva.errors import UsageError, first_line
@@ -71,7 +72,7 @@ def _read_parquet(source: str, content: bytes) -> tuple[list[dict[str, Any]], li
 
     try:
         rows = parquet.read_table(pyarrow.BufferReader(content)).to_pylist()
-    except pyarrow.ArrowInvalid as error:
+    except (OSError, pyarrow.ArrowException) as error:  # OSError: of a damaged page
         raise UsageError(f"{source}: not a Parquet file: {first_line(error)}") from None
     return rows, list(range(1, len(rows) + 1))
 
@@ -111,12 +112,12 @@ def parse_label(own: OwnTask, value: Any, place: str) -> int | float:
         if not low <= target <= high:
             raise UsageError(f"{place}: {own.label} {value!r:.60} is not a number in {low:g}..{high:g}")
         return target
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     word = str(value).lower() if isinstance(value, bool) else str(value)
+    if word not in own.labels and isinstance(value, float) and value.is_integer():
+        word = str(int(value))
     if word in own.labels:
         return own.labels.index(word)
-    numbered = not any(name.lstrip("-").isdigit() for name in own.labels)
+    numbered = not any(map(is_number, own.labels))
     if numbered and word.isdecimal() and word.isascii() and int(word) < len(own.labels):
         return int(word)
     raise UsageError(f"{place}: {own.label} {value!r:.60} is none of {', '.join(own.labels)}")

@@ -14,12 +14,18 @@ class StepProbe:
 
     `step_size` is the paper's (section 5): the mean over all entries of |lr m / (sqrt(v) + eps)| or |lr m|, weight
     decay not included, from the state of MAdam, LaMAdam, LaProp and AdamW. For any other optimizer it is the mean
-    change of the parameters with decoupled weight decay taken out, which needs a copy of them during that update; it is
-    not known of one that scales its decay by an estimate of its own (Prodigy's d) and decays.
+    change of the parameters with decoupled weight decay taken out, which needs a copy of them during that update.
+
+    Args:
+        own_decay: the class decays weights by a rule of its own, which cannot be taken out (Prodigy, schedule-free
+            AdamW): the step size is then not known of groups that decay.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, is_due: Callable[[], bool]) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, is_due: Callable[[], bool], *, own_decay: bool = False
+    ) -> None:
         self._is_due = is_due
+        self._own_decay = own_decay
         self._values: dict[str, Tensor] = {}
         self._before: list[Tensor] = []
         optimizer.register_step_pre_hook(self._on_start)
@@ -52,7 +58,7 @@ class StepProbe:
         total, count, before = torch.zeros(()), 0, iter(self._before)
         for group in optimizer.param_groups:
             decay = group.get("weight_decay", 0.0)
-            if decay and "d" in group:
+            if decay and self._own_decay:
                 return None
             keep = 1 - (decay if group.get("fixed_decay") else group["lr"] * decay)
             for parameter in group["params"]:

@@ -111,7 +111,7 @@ _SPECS = (
     OptimizerSpec("adabelief", "AdaBelief", "pytorch_optimizer:AdaBelief", ("betas", "eps", "rectify"),
                   {"betas": (0.9, 0.98), "eps": 1e-16}, "the paper's betas for Adam; eps of Zhuang et al. 2020"),
     OptimizerSpec("lamb", "LAMB", "pytorch_optimizer:Lamb", ("betas", "eps"), {"betas": (0.9, 0.999), "eps": 1e-6},
-                  "You et al. 2020; lr untuned: search it", {"lr": 5e-4}, decay="own"),
+                  "You et al. 2020; lr untuned: search it", {"lr": 5e-4}),
     OptimizerSpec("soap", "SOAP", "pytorch_optimizer:SOAP", ("betas", "eps", "precondition_frequency",
                   "max_precondition_dim"), {"betas": (0.95, 0.95), "precondition_frequency": 10},
                   "Vyas et al. 2024"),

@@ -104,7 +104,8 @@ class GlueTrainer(Trainer):
             self._probe = None
         optimizer = super().create_optimizer(model)
         if self.log_dynamics and self._probe is None:
-            self._probe = StepProbe(optimizer, self._next_step_is_logged)
+            own_decay = any(part.decayed_by == "own" for part in self.parts)
+            self._probe = StepProbe(optimizer, self._next_step_is_logged, own_decay=own_decay)
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:

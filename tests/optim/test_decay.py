@@ -92,11 +92,11 @@ def test_the_trainers_decay_is_decoupled(cls):
 
 @pytest.mark.parametrize(
     ("optim", "expected"),
-    [("adam", "class"), ("sgd", "trainer"), ("nadam", "class"), ("torch.optim:NAdam", "class"), ("lamb", "own"),
-     ("torch.optim:Adagrad", "trainer"), (SubclassThatCallsItsParent, "class")],
+    [("adam", "class"), ("sgd", "trainer"), ("nadam", "class"), ("torch.optim:NAdam", "class"), ("lamb", "class"),
+     ("prodigy", "own"), ("torch.optim:Adagrad", "trainer"), (SubclassThatCallsItsParent, "class")],
 )  # fmt: skip
 def test_who_decays_in_a_run(optim, expected):
-    if optim == "lamb":
+    if optim in ("lamb", "prodigy"):
         pytest.importorskip("pytorch_optimizer")
     model = nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 2))
     names = [name for name, _ in model.named_parameters()]

@@ -43,7 +43,7 @@ def test_it_learns(spec: OptimizerSpec) -> None:
 
 DECOUPLED = [spec for spec in OPTIMIZERS.values() if spec.decay == "class"]
 """SGD's decay is seen to (test_decay.py). Of those with a rule of their own: Prodigy's goes with the step size that it
-finds, LAMB's with the trust ratio, that of schedule-free AdamW with the average."""
+finds, that of schedule-free AdamW with the average."""
 
 
 @pytest.mark.parametrize("spec", DECOUPLED, ids=lambda spec: spec.name)

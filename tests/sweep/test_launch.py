@@ -85,7 +85,8 @@ def test_a_search_goes_on_beyond_its_grid_and_the_report_says_so(here: Path, tmp
     found = results(sweep.output)
     assert found.searches[0].added == [added]
     said = selection_markdown(found.searches)
-    assert "that were added beyond an end of the grid;" in said and "others':\n\n- RTE, Adam: 1e-36\n" in said
+    assert "that were added beyond an end of the grid, and are left out of the expected best" in said
+    assert "runs:\n\n- RTE, Adam: 1e-36\n" in said
     assert "the search went on beyond it, by at most 1 rate." in found.table.caption
 
 

@@ -51,7 +51,7 @@ def export(
         raise UsageError(f"{', '.join(map(str, runs))}: no finished final run of {TASKS[name].title}{of_row}")
     print(f"{TASKS[name].title}: {best.row}, seed {best.seed}, dev score {best.score:.2f}, the best of {best.among} "
           f"final run{'' if best.among == 1 else 's'}: {best.run_id}")  # fmt: skip
-    for note in (*made.runs.notes, *made.notes):
+    for note in made.every_note:
         print(f"note: {note}")
 
     from glue_mva.training.export import copy_model, kept_model, make_again

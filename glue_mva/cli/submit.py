@@ -49,7 +49,7 @@ def submit(
         raise UsageError(f"not a whole submission: {submission.reasons()}{hint}")
     write_submission(submission.values, out)
     _show(submission)
-    for note in (*made.runs.notes, *made.notes):
+    for note in made.every_note:
         print(f"note: {note}")
     print(f"{out}: {len(submission.values)} of {len(submission.values) + len(submission.missing)} files")
 

@@ -90,6 +90,11 @@ class Study:
     """(task, row) -> points of which the very scores that are shown chose one; missing where other scores chose."""
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def every_note(self) -> list[str]:
+        """The notes on reading the records, then those on grouping and comparing them."""
+        return [*self.runs.notes, *self.notes]
+
     def of(self, task: str, row: str, stage: str) -> pd.DataFrame:
         """The runs of one cell of the table and stage, ordered by seed."""
         return self._parts.get((task, row, stage), self.members.iloc[:0])

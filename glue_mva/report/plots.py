@@ -157,7 +157,7 @@ def forest_figure(made: Study, pairs: Sequence[Pair], margin: float) -> "Figure 
         return None
     look = looks(made.rows)
     shown = [*made.tasks, *([ALL] if len(made.tasks) > 1 else [])]
-    names = [figure_text(pair.name, PAIR_WIDTH) for pair in drawn]
+    names, found = [figure_text(pair.name, PAIR_WIDTH) for pair in drawn], [_differences(pair) for pair in drawn]
     columns = balanced(len(shown), 3)
     with figure_style():
         width = TEXT_WIDTH if len(shown) > 1 else COLUMN_WIDTH + 1
@@ -166,11 +166,11 @@ def forest_figure(made: Study, pairs: Sequence[Pair], margin: float) -> "Figure 
         for number, (ax, task) in enumerate(zip(axes, shown, strict=True)):
             ax.axvspan(-margin, margin, color="#EDEDED", linewidth=0)
             ax.axvline(0, color=MUTED, linewidth=0.7)
-            for place, pair in enumerate(drawn):
+            for place, (pair, values) in enumerate(zip(drawn, found, strict=True)):
                 own = look[pair.a.name]
-                values = _differences(pair).get(task)
-                if values is not None:
-                    _draw_interval(ax, values, place, own.as_control() if pair.b.matched else own, bold=task == ALL)
+                if task in values:
+                    own = own.as_control() if pair.b.matched else own
+                    _draw_interval(ax, values[task], place, own, bold=task == ALL)
             ax.set_title(TASKS[task].heading if task in TASKS else task)
             ax.locator_params(axis="x", nbins=5)
             ax.tick_params(axis="y", length=0)

@@ -113,7 +113,7 @@ class Results:
     def notes(self) -> list[str]:
         """What was left out or mixed, and what a damaged file cost."""
         self.pairs  # noqa: B018 - comparing reads the predictions, and notes what it could not read
-        return [*self.made.runs.notes, *self.made.notes]
+        return self.made.every_note
 
     # What the tables are made of.
 

@@ -136,7 +136,8 @@ class _Run:
         """Verdicts on the fast paths that were asked for so far."""
         self.trackers: list[Wandb | MLflow] = []
         self.folder = folder
-        self.work, self.evaluations = folder / WORK_FOLDER, folder / WORK_FOLDER / "evaluations"
+        self.work = folder / WORK_FOLDER
+        self.evaluations = self.work / "evaluations"
         self.prepared = prepared
         self.task = prepared.data.task
         self.schedule = schedule(config, len(prepared.train) if prepared.train is not None else 0)
@@ -246,8 +247,7 @@ class _Run:
             evaluation_folder=self.evaluations,
         )
         trainer.remove_callback(PrinterCallback)
-        trains = config.num_train_epochs > 0  # else there are no curves
-        if "tensorboard" in prepared.reporters and trains and trainer.is_world_process_zero():
+        if config.num_train_epochs and "tensorboard" in prepared.reporters and trainer.is_world_process_zero():
             from glue_mva.training.tensorboard import Board  # needs the package, which few have
 
             trainer.add_callback(Board(self.folder, config, self.headline))
